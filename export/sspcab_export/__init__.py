@@ -1,0 +1,3 @@
+"""The exporter: a trained checkpoint in, a verified bundle out."""
+
+__all__: list[str] = []

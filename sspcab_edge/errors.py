@@ -1,0 +1,99 @@
+"""Every error a user can meet, as one tree.
+
+::
+
+    EdgeError                  exit 1: one line, what happened, got against expected, what to do
+    ├── MissingPackageError    a package is not installed; the text is the pip command
+    ├── OptionError            options that contradict each other or the input
+    ├── CheckpointError        what training left behind cannot be read, or must not be trusted
+    ├── HostError              the network is not one we know, or contradicts itself
+    ├── GraphError             a graph could not be made, rewritten or converted
+    ├── PictureError           a picture cannot be decoded or is out of bounds
+    ├── SourceError            a source of frames cannot be opened or read
+    ├── BundleError            a bundle is incomplete, changed or not a bundle
+    ├── OutputError            an output exists already or cannot be written
+    ├── EngineError            a backend refused an artifact or failed while it ran
+    ├── InputError             arrays do not fit the ports of an engine
+    └── GateError              exit 3: an artifact does not give the source's verdicts
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "CheckpointError",
+    "EdgeError",
+    "EngineError",
+    "GateError",
+    "GraphError",
+    "HostError",
+    "InputError",
+    "MissingPackageError",
+    "OptionError",
+    "OutputError",
+    "PictureError",
+    "SourceError",
+]
+
+
+class EdgeError(Exception):
+    """Base of all errors that sspcab-edge raises on purpose. Its text is one line fit for a user."""
+
+    exit_code = 1
+
+
+class MissingPackageError(EdgeError):
+    """A package that the chosen backend or command needs is not installed."""
+
+    def __init__(self, package: str, extra: str, needed_for: str) -> None:
+        super().__init__(
+            f"{package} is not installed, needed for {needed_for}: pip install 'sspcab-edge[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra
+
+
+class OptionError(EdgeError):
+    """Options contradict each other, or the input they are given for."""
+
+
+class CheckpointError(EdgeError):
+    """A checkpoint is unreadable, hostile, incomplete or holds values that are no weights."""
+
+
+class HostError(EdgeError):
+    """No host recognises the checkpoint, or its keys and shapes contradict each other."""
+
+
+class GraphError(EdgeError):
+    """A graph cannot be made, rewritten, or converted for a target."""
+
+
+class PictureError(EdgeError):
+    """A picture cannot be decoded, is empty or is larger than the limit."""
+
+
+class SourceError(EdgeError):
+    """A source of frames cannot be opened, or broke while it was read."""
+
+
+class BundleError(EdgeError):
+    """A bundle is not complete, was changed, or is none."""
+
+
+class OutputError(EdgeError):
+    """An output exists already, or cannot be written."""
+
+
+class EngineError(EdgeError):
+    """A backend refused an artifact, or failed while it ran."""
+
+
+class InputError(EdgeError):
+    """Arrays given to an engine do not fit its ports."""
+
+
+class GateError(EdgeError):
+    """An artifact does not reproduce the source's verdicts within the gate."""
+
+    exit_code = 3

@@ -1,0 +1,282 @@
+"""The manifest of a bundle: typed, closed, and one canonical byte form.
+
+The JSON of a manifest is what a device trusts, so its bytes are canonical: keys sorted, two spaces of
+indent, UTF-8, one newline at the end. Unknown keys are refused, because a device that ignores a key would
+run something else than what was verified.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Literal
+
+import msgspec
+
+from sspcab_edge.block import BlockSpec
+from sspcab_edge.errors import BundleError
+from sspcab_edge.ports import Port
+
+__all__ = [
+    "MANIFEST_NAME",
+    "SCHEMA",
+    "Artifact",
+    "Decision",
+    "FileEntry",
+    "FrontEndSpec",
+    "Gate",
+    "Manifest",
+    "Model",
+    "Parity",
+    "ParityPack",
+    "Precision",
+    "Preprocess",
+    "Quantiles",
+    "ResizeFilter",
+    "ScoreMap",
+    "Target",
+    "decode_manifest",
+    "encode_manifest",
+]
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+
+Target = Literal["onnx", "openvino"]
+Precision = Literal["fp32"]
+ResizeFilter = Literal["opencv-linear", "antialias-linear"]
+Policy = Literal["false-alarm-rate", "quantile", "best-f1", "checkpoint", "given", "none"]
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the manifest: immutable, and no key too many."""
+
+
+class FileEntry(_Record, frozen=True, kw_only=True):
+    """One file of the bundle: path relative to it (``/`` between parts), size in bytes, SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Model(_Record, frozen=True, kw_only=True):
+    """Which model this is: where it came from and what was told or assumed about it.
+
+    ``source`` lists the checkpoint's files; ``digest`` is one SHA-256 over them. ``overrides`` are options
+    that won over recognition, ``assumptions`` what nothing told and a default decided.
+    """
+
+    name: str
+    source: tuple[FileEntry, ...]
+    digest: str
+    overrides: dict[str, str] = {}
+    assumptions: tuple[str, ...] = ()
+
+
+class Preprocess(_Record, frozen=True, kw_only=True):
+    """How a frame of any size becomes the graph's input: size in pixels and the pinned resize filter."""
+
+    width: int
+    height: int
+    resize: ResizeFilter
+
+
+class FrontEndSpec(_Record, frozen=True, kw_only=True):
+    """The front-end that turns camera frames into graph inputs."""
+
+    kind: Literal["whole-frame"] = "whole-frame"
+
+
+class Quantiles(_Record, frozen=True, kw_only=True):
+    """Five numbers of a score distribution, on the source's scale."""
+
+    minimum: float
+    q25: float
+    median: float
+    q75: float
+    maximum: float
+
+    @property
+    def iqr(self) -> float:
+        """Interquartile range."""
+        return self.q75 - self.q25
+
+
+class Decision(_Record, frozen=True, kw_only=True):
+    """The threshold and where it came from. A frame is anomalous when ``score > threshold``.
+
+    ``threshold`` is None when nothing could tell it: scores then come without labels. ``parameter`` is the
+    rate or quantile of the policy; ``fitted_on`` counts the pictures it was fitted to; ``normal`` describes
+    the scores of those that are normal.
+    """
+
+    threshold: float | None
+    policy: Policy
+    parameter: float | None = None
+    fitted_on: int = 0
+    normal: Quantiles | None = None
+    note: str | None = None
+
+
+class ScoreMap(_Record, frozen=True, kw_only=True):
+    """A strictly increasing, piecewise linear map from an artifact's scores to the source's scale.
+
+    ``artifact`` and ``source`` are the knots' coordinates; outside them the end segments go on. No knots is
+    the identity.
+    """
+
+    artifact: tuple[float, ...] = ()
+    source: tuple[float, ...] = ()
+
+    @property
+    def identity(self) -> bool:
+        """Whether scores pass unchanged."""
+        return not self.artifact
+
+
+class Gate(_Record, frozen=True, kw_only=True):
+    """What an artifact had to reach: flips allowed, and largest differences of score and map.
+
+    ``score_tolerance`` is absolute, already multiplied by ``max(1, IQR of normal scores)``.
+    """
+
+    max_flips: int
+    score_tolerance: float
+    map_tolerance: float
+
+
+class Parity(_Record, frozen=True, kw_only=True):
+    """Source against artifact on the judge pictures, from file to verdict.
+
+    ``pictures`` counts all that were compared, ``blends`` those of them that were mixed to lie near the
+    threshold. ``margin`` is the smallest distance of a source score to the threshold. ``flips_upper95`` is
+    the exact 95 % upper bound of the flip rate (None without a threshold). ``scene`` is ``built-in`` when no
+    pictures of the user's scene were given.
+    """
+
+    pictures: int
+    labelled: int
+    blends: int
+    scene: Literal["given", "built-in"]
+    max_abs_score_diff: float
+    mean_abs_score_diff: float
+    max_abs_map_diff: float | None
+    margin: float | None
+    flips: int | None
+    flips_upper95: float | None
+    auroc_source: float | None
+    auroc_artifact: float | None
+    gate: Gate
+    passed: bool
+
+
+class Artifact(_Record, frozen=True, kw_only=True):
+    """One file set for one target at one precision. The first of ``files`` is the one to load."""
+
+    target: Target
+    precision: Precision
+    files: tuple[str, ...]
+    size_bytes: int
+    opset: int
+    parity: Parity
+    flavour: str | None = None
+    score_map: ScoreMap = ScoreMap()
+
+    @property
+    def name(self) -> str:
+        """The artifact in one word, as in ``onnx-fp32``."""
+        return f"{self.target}-{self.precision}"
+
+
+class ParityPack(_Record, frozen=True, kw_only=True):
+    """Where the parity pack lies: an index file, with inputs and expected verdicts beside it."""
+
+    index: str
+    inputs: int
+
+
+class Manifest(_Record, frozen=True, kw_only=True):
+    """Everything a device needs to know about a bundle."""
+
+    schema: int
+    contract: int
+    release: int
+    created: str
+    tools: dict[str, str]
+    model: Model
+    host: str
+    blocks: tuple[BlockSpec, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    preprocess: Preprocess
+    front_end: FrontEndSpec
+    decision: Decision
+    artifacts: tuple[Artifact, ...]
+    parity_pack: ParityPack
+    files: tuple[FileEntry, ...]
+
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The canonical bytes of a manifest."""
+    plain = msgspec.json.encode(manifest, order="sorted")
+    return msgspec.json.format(plain, indent=2) + b"\n"
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Read a manifest and check what types alone cannot.
+
+    Raises:
+        BundleError: Not JSON, another schema, unknown keys, unsafe paths, or references to unlisted files.
+    """
+    try:
+        header = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST_NAME} is not JSON: {error}") from error
+    schema = header.get("schema") if isinstance(header, dict) else None
+    if schema != SCHEMA:
+        raise BundleError(
+            f"{MANIFEST_NAME} has schema {schema!r}, expected {SCHEMA}: "
+            "the bundle was made for another version of sspcab-edge"
+        )
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{MANIFEST_NAME} is not a valid manifest: {error}") from error
+    _check(manifest)
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise BundleError where a manifest contradicts itself."""
+    listed = [entry.path for entry in manifest.files]
+    if len(set(listed)) != len(listed):
+        raise BundleError(f"{MANIFEST_NAME} lists a file twice")
+    for entry in manifest.files:
+        parts = entry.path.split("/")
+        if not all(parts) or any(part in (".", "..") for part in parts) or "\\" in entry.path:
+            raise BundleError(f"{MANIFEST_NAME} lists the unsafe path {entry.path!r}")
+        if entry.path == MANIFEST_NAME or "\0" in entry.path:
+            raise BundleError(f"{MANIFEST_NAME} lists the unsafe path {entry.path!r}")
+        if entry.size < 0 or not _SHA256.match(entry.sha256):
+            raise BundleError(f"{MANIFEST_NAME} has no usable size and SHA-256 for {entry.path!r}")
+    wanted = [manifest.parity_pack.index, *(file for a in manifest.artifacts for file in a.files)]
+    for file in wanted:
+        if file not in listed:
+            raise BundleError(f"{MANIFEST_NAME} refers to {file!r}, which it does not list")
+    names = [artifact.name for artifact in manifest.artifacts]
+    if not names or len(set(names)) != len(names):
+        raise BundleError(f"{MANIFEST_NAME} has artifacts {names}, expected one or more, each once")
+    for artifact in manifest.artifacts:
+        if not artifact.files:
+            raise BundleError(f"{MANIFEST_NAME} has no files for artifact {artifact.name}")
+        knots = artifact.score_map
+        rising = all(low < high for axis in (knots.artifact, knots.source) for low, high in pairwise(axis))
+        if len(knots.artifact) != len(knots.source) or len(knots.artifact) == 1 or not rising:
+            raise BundleError(f"the score map of {artifact.name} is not strictly increasing")
+    size = manifest.preprocess
+    if not (0 < size.width <= 8192 and 0 < size.height <= 8192):
+        raise BundleError(f"{MANIFEST_NAME} asks for frames of {size.width}x{size.height} pixels")

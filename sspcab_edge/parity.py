@@ -1,0 +1,215 @@
+"""Verdict parity: the comparison of source and artifact, and the pack that repeats it on a device.
+
+The pack holds judge inputs at graph size, lossless, with the source's scores and some of its maps. The
+export gate and the device use the same :func:`judge`, so both mean the same by "passed".
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from sspcab_edge.bundle import Bundle
+from sspcab_edge.decision import is_anomalous
+from sspcab_edge.errors import BundleError
+from sspcab_edge.manifest import Gate, Parity, ParityPack
+from sspcab_edge.metrics import auroc, upper_bound_95
+
+__all__ = ["MAX_INPUTS", "Comparison", "PackItem", "judge", "read_pack", "write_pack"]
+
+MAX_INPUTS = 100
+"""Most inputs that a pack holds."""
+
+MAX_MAPS = 16
+"""Most of them that come with the source's map (maps are the bulk of a pack)."""
+
+_INDEX = "parity/index.json"
+_MAPS = "parity/maps.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class PackItem:
+    """One input of the pack with what the source says of it.
+
+    Attributes:
+        name: Where it came from, in words.
+        kind: ``picture`` as it was given, ``blend`` mixed of two to lie near the threshold.
+        pixels: (h, w, 3) uint8 RGB at graph size.
+        score: The source's score.
+        label: True anomalous, False normal, None unknown.
+        map: The source's map, (h, w) float32, or None.
+    """
+
+    name: str
+    kind: Literal["picture", "blend"]
+    pixels: npt.NDArray[np.uint8]
+    score: float
+    label: bool | None
+    map: npt.NDArray[np.float32] | None = None
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    kind: Literal["picture", "blend"]
+    file: str
+    score: float
+    label: bool | None
+
+
+class _Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal[1]
+    entries: tuple[_Entry, ...]
+
+
+def write_pack(folder: Path, items: Sequence[PackItem]) -> ParityPack:
+    """Write a pack below a bundle's staging folder; what exceeds the limits is thinned out evenly."""
+    (folder / "parity").mkdir()
+    kept = _spread(items, MAX_INPUTS)
+    entries, maps = [], {}
+    with_map = {id(item) for item in _spread([item for item in kept if item.map is not None], MAX_MAPS)}
+    for number, item in enumerate(kept):
+        file = f"parity/{number:03d}.png"
+        ok, png = cv2.imencode(".png", item.pixels[..., ::-1])
+        if not ok:
+            raise BundleError(f"cannot encode {item.name} as PNG")
+        (folder / file).write_bytes(png.tobytes())
+        entries.append(_Entry(name=item.name, kind=item.kind, file=file, score=item.score, label=item.label))
+        if item.map is not None and id(item) in with_map:
+            maps[f"{number:03d}"] = item.map
+    if maps:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **maps)
+        (folder / _MAPS).write_bytes(buffer.getvalue())
+    index = msgspec.json.encode(_Index(schema=1, entries=tuple(entries)), order="sorted")
+    (folder / _INDEX).write_bytes(msgspec.json.format(index, indent=2) + b"\n")
+    return ParityPack(index=_INDEX, inputs=len(entries))
+
+
+def _spread(items: Sequence[PackItem], most: int) -> list[PackItem]:
+    """At most ``most`` items; blends first, because they are what a device most likely gets wrong."""
+    blends = [item for item in items if item.kind == "blend"]
+    rest = [item for item in items if item.kind != "blend"]
+    room = max(most - len(blends), most // 2)
+    chosen = _evenly(rest, room)
+    return [*chosen, *_evenly(blends, most - len(chosen))]
+
+
+def _evenly(items: Sequence[PackItem], most: int) -> list[PackItem]:
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def read_pack(bundle: Bundle) -> Iterator[PackItem]:
+    """The inputs of a bundle's pack, one at a time.
+
+    Raises:
+        BundleError: The pack cannot be read.
+    """
+    manifest = bundle.manifest
+    try:
+        index = msgspec.json.decode(bundle.file(manifest.parity_pack.index).read_bytes(), type=_Index)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BundleError(f"the parity pack of {bundle.path} cannot be read: {error}") from error
+    listed = {entry.path for entry in manifest.files}
+    maps = _read_maps(bundle) if _MAPS in listed else {}
+    size = (manifest.preprocess.height, manifest.preprocess.width, 3)
+    for number, entry in enumerate(index.entries):
+        raw = cv2.imread(str(bundle.file(entry.file))) if entry.file in listed else None
+        if raw is None or raw.shape != size:
+            raise BundleError(
+                f"{entry.file} of {bundle.path} is no parity input of {size[1]}x{size[0]} pixels"
+            )
+        pixels = np.ascontiguousarray(raw[..., ::-1], dtype=np.uint8)
+        yield PackItem(entry.name, entry.kind, pixels, entry.score, entry.label, maps.get(f"{number:03d}"))
+
+
+def _read_maps(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
+    try:
+        with np.load(bundle.file(_MAPS), allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name], dtype=np.float32) for name in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{_MAPS} of {bundle.path} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One picture as source and artifact see it.
+
+    Attributes:
+        source: The source's score.
+        artifact: The artifact's score, already on the source's scale.
+        map_diff: Largest absolute difference of the maps, or None where they were not compared.
+        label: True anomalous, False normal, None unknown.
+        blend: Whether it was mixed to lie near the threshold.
+    """
+
+    source: float
+    artifact: float
+    map_diff: float | None
+    label: bool | None
+    blend: bool
+
+
+def judge(
+    compared: Sequence[Comparison],
+    *,
+    threshold: float | None,
+    gate: Gate,
+    scene: Literal["given", "built-in"],
+) -> Parity:
+    """Sum up a comparison, and say whether the gate is passed.
+
+    A difference that is not finite is one without bound. AUROC is over labelled pictures that are no
+    blends.
+
+    Raises:
+        ValueError: Nothing was compared.
+    """
+    if not compared:
+        raise ValueError("nothing was compared")
+    source = np.array([c.source for c in compared])
+    artifact = np.array([c.artifact for c in compared])
+    differences = np.abs(source - artifact)
+    differences[~np.isfinite(differences)] = np.inf
+    map_diffs = [c.map_diff for c in compared if c.map_diff is not None]
+    worst_map = max((d if np.isfinite(d) else np.inf for d in map_diffs), default=None)
+    flips = margin = bound = None
+    if threshold is not None:
+        flips = sum(
+            is_anomalous(c.source, threshold) != is_anomalous(c.artifact, threshold) for c in compared
+        )
+        bound = upper_bound_95(flips, len(compared))
+        margin = float(np.abs(source - threshold).min())
+    labelled = [c for c in compared if c.label is not None and not c.blend]
+    labels = [bool(c.label) for c in labelled]
+    passed = (
+        bool(differences.max() <= gate.score_tolerance)
+        and (worst_map is None or worst_map <= gate.map_tolerance)
+        and (flips is None or flips <= gate.max_flips)
+    )
+    return Parity(
+        pictures=len(compared),
+        labelled=len(labelled),
+        blends=sum(c.blend for c in compared),
+        scene=scene,
+        max_abs_score_diff=float(differences.max()),
+        mean_abs_score_diff=float(differences.mean()),
+        max_abs_map_diff=worst_map,
+        margin=margin,
+        flips=flips,
+        flips_upper95=bound,
+        auroc_source=auroc([c.source for c in labelled], labels),
+        auroc_artifact=auroc([c.artifact for c in labelled], labels),
+        gate=gate,
+        passed=passed,
+    )

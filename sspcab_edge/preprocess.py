@@ -1,0 +1,177 @@
+"""Pictures in, graph inputs out: decoding, conversion to 8-bit RGB, resizing with a pinned filter.
+
+Everything here is the same on the workstation and on the device, because a resize kernel or a colour order
+that differs between the two changes scores (the most frequent complaint about exported detectors).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_PIXELS = 100_000_000
+"""Largest picture that is decoded, in pixels (10000x10000)."""
+
+# OpenCV reads this limit once, when it is imported; it then refuses larger pictures from their header alone.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+
+import cv2  # noqa: E402
+
+from sspcab_edge.errors import InputError, PictureError  # noqa: E402
+from sspcab_edge.manifest import Preprocess  # noqa: E402
+
+__all__ = [
+    "MAX_PIXELS",
+    "PICTURE_SUFFIXES",
+    "Picture",
+    "decode_picture",
+    "find_pictures",
+    "prepare",
+    "resize",
+]
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_MAX_FILE_BYTES = 1024 * 1024 * 1024
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        converted: What had to be converted, in words, or None.
+    """
+
+    pixels: Pixels
+    converted: str | None = None
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Pictures below ``folder``, told by their suffix, sorted by path.
+
+    Raises:
+        PictureError: The folder does not exist or holds no picture.
+    """
+    if not folder.is_dir():
+        raise PictureError(f"{folder} is not a folder of pictures")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+    if not found:
+        raise PictureError(f"{folder} holds no pictures (looked for {', '.join(sorted(PICTURE_SUFFIXES))})")
+    return found
+
+
+def decode_picture(path: Path) -> Picture:
+    """Read a picture file as 8-bit RGB.
+
+    Grey becomes three equal channels, 16 bits become 8 by dropping the low byte, alpha is dropped: what
+    ``cv2.imread`` does, which the training code of DRAEM used; EXIF orientation of JPEGs is honoured.
+
+    Raises:
+        PictureError: Not readable, not a picture, empty, or larger than :data:`MAX_PIXELS`.
+    """
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise PictureError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
+        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise PictureError(f"cannot read {path}: {error.strerror}") from error
+    if data.size == 0:
+        raise PictureError(f"{path} is empty, expected a picture")
+    jpeg = data[:2].tobytes() == b"\xff\xd8"
+    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if jpeg else cv2.IMREAD_UNCHANGED
+    try:
+        raw = cv2.imdecode(data, flags)
+    except cv2.error as error:
+        raise PictureError(_undecodable(path)) from error
+    if raw is None or raw.size == 0:
+        raise PictureError(_undecodable(path))
+    if raw.shape[0] * raw.shape[1] > MAX_PIXELS:
+        raise PictureError(
+            f"{path} has {raw.shape[1]}x{raw.shape[0]} pixels, expected at most {MAX_PIXELS}: scale it down"
+        )
+    return _to_rgb(raw, path)
+
+
+def _undecodable(path: Path) -> str:
+    return (
+        f"{path} cannot be decoded: it is damaged, no picture, or larger than {MAX_PIXELS} pixels; "
+        "remove it or save it again"
+    )
+
+
+def _to_rgb(raw: npt.NDArray[Any], path: Path) -> Picture:
+    notes = []
+    if raw.dtype == np.uint16:
+        raw = (raw >> np.uint16(8)).astype(np.uint8)
+        notes.append("16-bit to 8-bit")
+    if raw.dtype != np.uint8:
+        raise PictureError(f"{path} has {raw.dtype} pixels, expected 8 or 16 bits per channel")
+    if raw.ndim == 2:
+        raw = raw[..., None]
+    channels = raw.shape[2]
+    if channels in (2, 4):
+        notes.append("alpha dropped")
+    if channels in (1, 2):
+        notes.append("grey to RGB")
+        rgb = np.repeat(raw[..., :1], 3, axis=2)
+    elif channels in (3, 4):
+        rgb = raw[..., 2::-1]
+    else:
+        raise PictureError(f"{path} has {channels} channels, expected 1 to 4")
+    return Picture(np.ascontiguousarray(rgb, dtype=np.uint8), ", ".join(notes) or None)
+
+
+def prepare(pixels: Pixels, spec: Preprocess) -> Pixels:
+    """One frame as the graph wants it: (height, width, 3) uint8 RGB.
+
+    Raises:
+        InputError: ``pixels`` is not (H, W, 3) uint8.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
+        raise InputError(
+            f"frame is {tuple(pixels.shape)} {pixels.dtype}, expected (H, W, 3) uint8 RGB: convert it first"
+        )
+    return resize(pixels, spec)
+
+
+def resize(pixels: Pixels, spec: Preprocess) -> Pixels:
+    """Resize (H, W, 3) uint8 with the pinned filter; a frame of the right size passes unchanged."""
+    if pixels.shape[:2] == (spec.height, spec.width):
+        return np.ascontiguousarray(pixels)
+    if spec.resize == "opencv-linear":
+        size = (spec.width, spec.height)
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return _antialias_linear(pixels, spec.height, spec.width)
+
+
+def _antialias_linear(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Triangle filter widened by the scale when shrinking, as PIL's and torch's antialiased bilinear.
+
+    Separable and in float32; the nearer axis first keeps the intermediate small. Rounded half to even.
+    """
+    wide = np.ascontiguousarray(pixels, dtype=np.float32)
+    rows = _filter_matrix(pixels.shape[0], height)
+    columns = _filter_matrix(pixels.shape[1], width)
+    tall = (rows @ wide.reshape(pixels.shape[0], -1)).reshape(height, pixels.shape[1], 3)
+    out = np.einsum("hwc,vw->hvc", tall, columns, optimize=True)
+    return np.asarray(np.clip(np.rint(out), 0, 255), dtype=np.uint8)
+
+
+@lru_cache(maxsize=32)
+def _filter_matrix(size_in: int, size_out: int) -> npt.NDArray[np.float32]:
+    """(size_out, size_in) float32 weights of the antialiased triangle filter; each row sums to 1."""
+    scale = size_in / size_out
+    support = max(scale, 1.0)
+    centres = (np.arange(size_out) + 0.5) * scale
+    positions = np.arange(size_in) + 0.5
+    weights = np.clip(1 - np.abs(positions[None, :] - centres[:, None]) / support, 0, None)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)

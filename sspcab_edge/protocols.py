@@ -1,0 +1,140 @@
+"""The seams of the runtime: small protocols, and the values that pass between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sspcab_edge.ports import Array, Port
+
+__all__ = ["Engine", "Frame", "FrontEnd", "Source", "Verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        index: Position in its source, from 0.
+        source: The source's URI or path.
+        monotonic_s: Monotonic clock when it was decoded, in seconds.
+        wall_s: Wall clock (Unix time) when it was decoded, in seconds.
+        path: The file it came from, where there is one.
+        converted: What decoding had to convert, in words, or None.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    index: int
+    source: str
+    monotonic_s: float
+    wall_s: float
+    path: str | None = None
+    converted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a detector says of one frame.
+
+    Attributes:
+        score: On the source's scale, higher is more anomalous; None while a front-end warms up.
+        threshold: Of the bundle or the site; None where there is none.
+        anomalous: ``score > threshold``; None where either is missing.
+        map: (h, w) float32 at graph size, or None for hosts that do not localise.
+    """
+
+    score: float | None
+    threshold: float | None
+    anomalous: bool | None
+    map: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+
+
+class Engine(Protocol):
+    """An artifact loaded on a backend, ready to infer. A context manager; closing twice is fine."""
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend, as in ``onnxruntime``."""
+
+    @property
+    def version(self) -> str:
+        """Version of the backend's library."""
+
+    @property
+    def device(self) -> str:
+        """What it runs on, in words that tell devices apart."""
+
+    @property
+    def inputs(self) -> Sequence[Port]:
+        """Ports that :meth:`infer` wants."""
+
+    @property
+    def outputs(self) -> Sequence[Port]:
+        """Ports that :meth:`infer` gives."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """Largest N, or None where any goes."""
+
+    def infer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Run the graph once.
+
+        Raises:
+            InputError: Names, dtypes or shapes do not fit the ports.
+            EngineError: The backend failed.
+        """
+
+    def close(self) -> None:
+        """Release the backend's resources."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class FrontEnd(Protocol):
+    """Turns camera frames into a graph's inputs, and its outputs into verdicts."""
+
+    def push(self, frame: Frame) -> Mapping[str, Array] | None:
+        """Inputs of one engine call, or None while warming up.
+
+        Raises:
+            InputError: The frame is not (H, W, 3) uint8.
+        """
+
+    def merge(self, outputs: Mapping[str, Array]) -> Verdict:
+        """The verdict of the frame whose inputs gave ``outputs``."""
+
+    def reset(self) -> None:
+        """Forget earlier frames, after a gap or a reconnect."""
+
+
+class Source(Protocol):
+    """Frames in order. Iterating decodes; a picture that cannot be decoded raises and may be skipped.
+
+    ``__next__`` raises PictureError for one bad picture (iteration may go on) and SourceError when the
+    source is lost.
+    """
+
+    @property
+    def uri(self) -> str:
+        """How the source was named."""
+
+    @property
+    def count(self) -> int | None:
+        """How many frames it will give, where that is known."""
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def __next__(self) -> Frame: ...
+
+    def close(self) -> None:
+        """Release files and decoders."""
