@@ -26,3 +26,7 @@ group = common_options(
 def main() -> None:
     """Entry point of ``sspcab-edge``."""
     run(group, "sspcab-edge")
+
+
+if __name__ == "__main__":
+    main()

@@ -70,7 +70,12 @@ class GraphError(EdgeError):
 
 
 class PictureError(EdgeError):
-    """A picture cannot be decoded, is empty or is larger than the limit."""
+    """A picture cannot be decoded, is empty or is larger than the limit.
+
+    ``path`` is the file, where a source of pictures knows it.
+    """
+
+    path: str | None = None
 
 
 class SourceError(EdgeError):

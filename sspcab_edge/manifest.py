@@ -234,7 +234,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """
     try:
         header = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{MANIFEST_NAME} is not JSON: {error}") from error
     schema = header.get("schema") if isinstance(header, dict) else None
     if schema != SCHEMA:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def read_pack(bundle: Bundle) -> Iterator[PackItem]:
     manifest = bundle.manifest
     try:
         index = msgspec.json.decode(bundle.file(manifest.parity_pack.index).read_bytes(), type=_Index)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"the parity pack of {bundle.path} cannot be read: {error}") from error
     listed = {entry.path for entry in manifest.files}
     maps = _read_maps(bundle) if _MAPS in listed else {}
@@ -135,9 +136,9 @@ def read_pack(bundle: Bundle) -> Iterator[PackItem]:
 
 def _read_maps(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
     try:
-        with np.load(bundle.file(_MAPS), allow_pickle=False) as arrays:
+        with bundle.file(_MAPS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: np.asarray(arrays[name], dtype=np.float32) for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(f"{_MAPS} of {bundle.path} cannot be read: {error}") from error
 
 

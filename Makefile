@@ -1,0 +1,46 @@
+# Everything from a fresh clone: `make demo`, `make test`. Set-up goes into .venv, once per change of pyproject.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export ORT_DISABLE_TELEMETRY := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   set up, export the demo detector, verify it, run it on pictures and a video, benchmark it"
+	@echo "make test   set up, run all tests"
+	@echo "make lint   set up, check format, lint, types and import contracts"
+	@echo "make bench  set up, benchmark the demo bundle and the forms of the block"
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet "torch>=2.10,<2.14"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: $(READY)
+	$(BIN)/sspcab-edge demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/sspcab-edge demo --only-bundle
+	$(BIN)/sspcab-bench demo-output/bundle
+	$(BIN)/sspcab-bench block
+
+clean:
+	rm -rf $(VENV) demo-output dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,146 @@
+"""Decoding and resizing: what the training code did, on every kind of file a camera or a person makes."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from definitions.draem_plain import read_rgb
+from sspcab_edge.errors import InputError, PictureError
+from sspcab_edge.manifest import Preprocess, ResizeFilter
+from sspcab_edge.preprocess import decode_picture, find_pictures, prepare, resize
+
+
+def picture(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
+    """Noise of any channels and depth."""
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tiff", ".webp", ".ppm"])
+def test_colour_files_give_what_cv2_imread_gives(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    cv2.imwrite(str(path), picture(20, 31))
+    decoded = decode_picture(path)
+    np.testing.assert_array_equal(decoded.pixels, read_rgb(path))
+    assert decoded.converted is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype", "said"),
+    [(1, np.uint8, "grey"), (3, np.uint16, "16-bit"), (4, np.uint8, "alpha"), (1, np.uint16, "16-bit.*grey")],
+)
+def test_other_kinds_are_converted_as_cv2_imread_does_and_it_is_said(
+    tmp_path: Path, channels: int, dtype: type, said: str
+) -> None:
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), picture(9, 14, channels, dtype))
+    decoded = decode_picture(path)
+    np.testing.assert_array_equal(decoded.pixels, read_rgb(path))
+    assert decoded.pixels.flags.c_contiguous
+    assert decoded.converted is not None
+    assert re.search(said, decoded.converted)
+
+
+def test_grey_jpeg_becomes_three_equal_channels(tmp_path: Path) -> None:
+    path = tmp_path / "grey.jpg"
+    cv2.imwrite(str(path), picture(16, 16, 1))
+    pixels = decode_picture(path).pixels
+    assert pixels.shape == (16, 16, 3)
+    assert (pixels[..., 0] == pixels[..., 2]).all()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that only claims a size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not a picture", png_header(0, 0), png_header(20000, 20000), b"\xff\xd8\xff\xe0truncated"],
+    ids=["empty", "text", "0x0", "20000x20000", "truncated"],
+)
+def test_what_is_no_picture_is_one_clear_line(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "bad.png"
+    path.write_bytes(data)
+    with pytest.raises(PictureError, match=r"bad\.png") as caught:
+        decode_picture(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_float_tiff_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "float.tiff"
+    cv2.imwrite(str(path), np.ones((4, 4), np.float32))
+    with pytest.raises(PictureError, match="float32"):
+        decode_picture(path)
+
+
+def test_folders_are_searched_below_and_empty_ones_refused(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    cv2.imwrite(str(tmp_path / "b" / "2.PNG"), picture(4, 4))
+    cv2.imwrite(str(tmp_path / "1.jpg"), picture(4, 4))
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert [p.name for p in find_pictures(tmp_path)] == ["1.jpg", "2.PNG"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(PictureError, match="no pictures"):
+        find_pictures(empty)
+    with pytest.raises(PictureError, match="not a folder"):
+        find_pictures(tmp_path / "absent")
+
+
+def spec(height: int, width: int, filter_: ResizeFilter) -> Preprocess:
+    """A preprocess of that size."""
+    return Preprocess(width=width, height=height, resize=filter_)
+
+
+@settings(deadline=None, max_examples=40)
+@given(*(st.integers(1, 90) for _ in range(4)), st.integers(0, 1000))
+def test_antialias_resize_is_torchs(h: int, w: int, to_h: int, to_w: int, seed: int) -> None:
+    pixels = picture(h, w, seed=seed)
+    got = resize(pixels, spec(to_h, to_w, "antialias-linear")).astype(int)
+    wide = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None].float()
+    exact = torch.nn.functional.interpolate(wide, (to_h, to_w), mode="bilinear", antialias=True)
+    reference = exact[0].permute(1, 2, 0).numpy()
+    assert np.abs(got - reference).max() <= 0.502
+
+
+def test_opencv_resize_is_opencvs() -> None:
+    pixels = picture(70, 110)
+    expected = cv2.resize(pixels, (64, 48))
+    np.testing.assert_array_equal(resize(pixels, spec(48, 64, "opencv-linear")), expected)
+
+
+def test_the_two_filters_differ_when_shrinking() -> None:
+    pixels = picture(256, 256)
+    a, b = resize(pixels, spec(64, 64, "opencv-linear")), resize(pixels, spec(64, 64, "antialias-linear"))
+    assert np.abs(a.astype(int) - b).mean() > 10
+
+
+def test_a_frame_of_the_right_size_passes_unchanged() -> None:
+    pixels = picture(32, 40)
+    np.testing.assert_array_equal(prepare(pixels, spec(32, 40, "antialias-linear")), pixels)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)],
+    ids=["grey", "alpha", "float"],
+)
+def test_frames_of_another_kind_are_refused(frame: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"expected .H, W, 3. uint8"):
+        prepare(frame, spec(4, 4, "opencv-linear"))
