@@ -1,0 +1,59 @@
+"""Which files make one checkpoint: a file, DRAEM's pair, or a folder that holds one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sspcab_edge.errors import CheckpointError
+
+__all__ = ["CHECKPOINT_SUFFIXES", "SEGMENTATION_ENDING", "checkpoint_files"]
+
+CHECKPOINT_SUFFIXES = (".ckpt", ".onnx", ".pckl", ".pkl", ".pt", ".pth", ".safetensors")
+
+SEGMENTATION_ENDING = "_seg"
+"""DRAEM's training saves ``<run>.pckl`` and, for the discriminative network, ``<run>_seg.pckl``."""
+
+
+def checkpoint_files(given: Sequence[str | Path]) -> tuple[Path, ...]:
+    """The files of one checkpoint, from what the user named: one file or more, either of a pair, a folder.
+
+    Raises:
+        CheckpointError: Nothing there, or a folder with several checkpoints.
+    """
+    if not given:
+        raise CheckpointError("no checkpoint given")
+    files: list[Path] = []
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            files.extend(_in_folder(path))
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise CheckpointError(f"{path} does not exist, expected a checkpoint file or folder")
+    if len(files) == 1:
+        files = _with_partner(files[0])
+    return tuple(dict.fromkeys(files))
+
+
+def _with_partner(path: Path) -> list[Path]:
+    """A file and, where it lies beside it, the other one of DRAEM's pair; reconstruction first."""
+    if path.stem.endswith(SEGMENTATION_ENDING):
+        partner = path.with_name(path.stem[: -len(SEGMENTATION_ENDING)] + path.suffix)
+        return [partner, path] if partner.is_file() else [path]
+    partner = path.with_name(path.stem + SEGMENTATION_ENDING + path.suffix)
+    return [path, partner] if partner.is_file() else [path]
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in CHECKPOINT_SUFFIXES and p.is_file())
+    if not found:
+        raise CheckpointError(
+            f"{folder} holds no checkpoint (looked for files ending in {', '.join(CHECKPOINT_SUFFIXES)})"
+        )
+    groups = {tuple(_with_partner(path)) for path in found}
+    if len(groups) > 1:
+        names = ", ".join(sorted(group[0].name for group in groups))
+        raise CheckpointError(f"{folder} holds {len(groups)} checkpoints ({names}): name the one to export")
+    return list(groups.pop())

@@ -1,0 +1,142 @@
+"""One checkpoint in memory: tensors by dotted key, and the plain values that lay beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from sspcab_edge.bundle import file_entry
+from sspcab_edge.errors import CheckpointError
+from sspcab_edge.manifest import FileEntry
+from sspcab_export.checkpoints.unpickle import MAX_BYTES, load_torch_file
+
+__all__ = ["Checkpoint", "Part", "read_checkpoint"]
+
+_MAX_DEPTH = 12
+_WRAPPERS = frozenset({"model_state_dict", "state_dict"})
+"""Keys around a whole state dict that are no part of its keys."""
+
+_NOT_WEIGHTS = frozenset(
+    {"callbacks", "loops", "lr_schedulers", "optimizer", "optimizer_state_dict", "optimizer_states"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a checkpoint.
+
+    Attributes:
+        path: The file.
+        tensors: Its tensors, by dotted key (nested dicts are joined with dots).
+        facts: Everything else in it, by dotted key: numbers, strings, stubs of absent classes.
+    """
+
+    path: Path
+    tensors: Mapping[str, torch.Tensor]
+    facts: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What training left behind, read but not understood.
+
+    Attributes:
+        parts: Its files.
+        source: Name, size and SHA-256 of each.
+    """
+
+    parts: tuple[Part, ...]
+    source: tuple[FileEntry, ...]
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors of all parts.
+
+        Raises:
+            CheckpointError: Two parts have the same key.
+        """
+        merged: dict[str, torch.Tensor] = {}
+        for part in self.parts:
+            for key, tensor in part.tensors.items():
+                if key in merged:
+                    raise CheckpointError(f"{self.parts[0].path} and {part.path} both hold {key!r}")
+                merged[key] = tensor
+        return merged
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The plain values of all parts."""
+        return {key: value for part in self.parts for key, value in part.facts.items()}
+
+    @property
+    def digest(self) -> str:
+        """One SHA-256 over all files."""
+        return hashlib.sha256("\n".join(entry.sha256 for entry in self.source).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """What to call the model: the first file's stem."""
+        return self.parts[0].path.stem.rstrip("_")
+
+
+def read_checkpoint(files: Sequence[Path]) -> Checkpoint:
+    """Read the files of one checkpoint; no code in them is run.
+
+    Raises:
+        CheckpointError: A file is damaged, hostile, too large, or holds no tensors.
+    """
+    return Checkpoint(
+        tuple(_read_part(path) for path in files),
+        tuple(file_entry(path, path.name) for path in files),
+    )
+
+
+def _read_part(path: Path) -> Part:
+    loaded = _load_safetensors(path) if path.suffix == ".safetensors" else load_torch_file(path)
+    tensors: dict[str, torch.Tensor] = {}
+    facts: dict[str, object] = {}
+    if isinstance(loaded, Mapping):
+        _flatten(loaded, "", tensors, facts, 0)
+    if not tensors:
+        raise CheckpointError(
+            f"{path} holds no weights but {type(loaded).__name__}: save torch.save(model.state_dict())"
+        )
+    return Part(path, tensors, facts)
+
+
+def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    if path.stat().st_size > MAX_BYTES:
+        raise CheckpointError(f"{path} has {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def _flatten(
+    values: Mapping[Any, Any],
+    prefix: str,
+    tensors: dict[str, torch.Tensor],
+    facts: dict[str, object],
+    depth: int,
+) -> None:
+    if depth > _MAX_DEPTH:
+        raise CheckpointError(f"the checkpoint nests dicts deeper than {_MAX_DEPTH} levels")
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if depth == 0 and name in _NOT_WEIGHTS:
+            continue
+        if isinstance(value, torch.Tensor):
+            tensors[key] = value.detach()
+        elif isinstance(value, Mapping):
+            below = "" if depth == 0 and name in _WRAPPERS else f"{key}."
+            _flatten(value, below, tensors, facts, depth + 1)
+        else:
+            facts[key] = value

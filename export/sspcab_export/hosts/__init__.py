@@ -1,0 +1,41 @@
+"""Hosts: the detectors around the block, each recognised by its keys. One file and one line here per host."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from sspcab_edge.errors import HostError
+from sspcab_export.checkpoints import Checkpoint
+from sspcab_export.hosts.base import HostOptions, LoadedHost
+
+__all__ = ["HOSTS", "HostOptions", "LoadedHost", "load_host"]
+
+HOSTS: dict[str, str] = {
+    "anomalib-draem": "sspcab_export.hosts.anomalib_draem",
+    "draem": "sspcab_export.hosts.draem",
+}
+"""Name in manifests -> module with ``recognise(checkpoint) -> bool`` and ``load(checkpoint, options)``.
+
+Asked in this order: a special layout stands before the general one that it resembles.
+"""
+
+
+def load_host(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
+    """The host that recognises the checkpoint, built and loaded.
+
+    Raises:
+        HostError: No host recognises it, it contradicts itself, or it holds no block.
+        OptionError: An option cannot be met.
+    """
+    for module in HOSTS.values():
+        host: ModuleType = importlib.import_module(module)
+        if host.recognise(checkpoint):
+            loaded: LoadedHost = host.load(checkpoint, options)
+            return loaded
+    keys = list(checkpoint.tensors)
+    shown = ", ".join(keys[:3])
+    raise HostError(
+        f"{checkpoint.parts[0].path} is of no known host ({', '.join(HOSTS)}): "
+        f"its {len(keys)} weights are named {shown}, ..."
+    )

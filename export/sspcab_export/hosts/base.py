@@ -1,0 +1,73 @@
+"""What every host gives the pipeline, and what a user may tell a host that keys cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from sspcab_edge.block import BlockSpec
+from sspcab_edge.manifest import Preprocess
+
+__all__ = ["HostOptions", "LoadedHost", "Normalisation", "SourceModel"]
+
+Normalisation = Literal["none", "imagenet"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """What keys cannot tell, or what wins over what they tell; None means: recognise, or take the default.
+
+    Attributes:
+        dialect: Dialect of every block, overriding recognition.
+        dilation: d of every block (the paper's default is 1).
+        input_size: (height, width) of the graph's input, in pixels.
+        normalisation: What is subtracted from and divided into [0, 1] pixels.
+        allow_no_block: Whether a network without the block may pass.
+    """
+
+    dialect: str | None = None
+    dilation: int | None = None
+    input_size: tuple[int, int] | None = None
+    normalisation: Normalisation | None = None
+    allow_no_block: bool = False
+
+
+class SourceModel(Protocol):
+    """The source of truth: the model as it came, unfolded, on contract inputs."""
+
+    def infer(
+        self, frames: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """(N, H, W, 3) uint8 RGB -> scores (N,) float32 and maps (N, h, w) float32, or no maps."""
+
+    def graph(self) -> ir.Model:
+        """The model as an unoptimised graph of the contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedHost:
+    """A model ready to be exported.
+
+    Attributes:
+        name: The host's name in manifests.
+        source: The source of truth.
+        blocks: Its blocks, in the order of their paths; paths as in the checkpoint.
+        preprocess: How frames are prepared for it.
+        map_size: (h, w) of its map, or None where it has none.
+        threshold: The one that the checkpoint holds, on the source's score scale.
+        overrides: Options that won over recognition or a default, in words.
+        assumptions: What nothing told and a default decided, in words.
+    """
+
+    name: str
+    source: SourceModel
+    blocks: tuple[BlockSpec, ...]
+    preprocess: Preprocess
+    map_size: tuple[int, int] | None
+    threshold: float | None
+    overrides: dict[str, str]
+    assumptions: tuple[str, ...]

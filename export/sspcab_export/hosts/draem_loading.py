@@ -1,0 +1,107 @@
+"""The steps of loading that DRAEM's layouts share: prefixes, networks, blocks, overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sspcab_edge.errors import HostError
+from sspcab_edge.manifest import Preprocess
+from sspcab_export.block import check_map_size
+from sspcab_export.checkpoints import Checkpoint
+from sspcab_export.hosts.base import HostOptions, LoadedHost
+from sspcab_export.hosts.draem_network import (
+    DISCRIMINATIVE_ANCHOR,
+    RECONSTRUCTIVE_ANCHOR,
+    DraemDetector,
+    DraemSemantics,
+    TorchSource,
+    build_networks,
+    check_size,
+)
+from sspcab_export.hosts.stages import StageBuilder
+
+__all__ = ["DEFAULT_DILATION", "find_prefix", "load_draem"]
+
+DEFAULT_DILATION = 1
+"""The paper's d; no checkpoint stores it."""
+
+
+def find_prefix(keys: Iterable[str], anchor: str) -> str | None:
+    """What stands before ``anchor`` in the one key that ends with it.
+
+    Raises:
+        HostError: Several keys do.
+    """
+    found = [key[: -len(anchor)] for key in keys if key == anchor or key.endswith("." + anchor)]
+    if len(found) > 1:
+        raise HostError(f"the checkpoint holds {anchor} under several prefixes: {', '.join(sorted(found))}")
+    return found[0] if found else None
+
+
+def load_draem(
+    name: str,
+    checkpoint: Checkpoint,
+    options: HostOptions,
+    semantics: DraemSemantics,
+    preprocess: Preprocess,
+    *,
+    threshold: float | None,
+    assumptions: tuple[str, ...],
+) -> LoadedHost:
+    """Build both networks and wrap them in the contract.
+
+    Raises:
+        HostError: Networks contradict themselves or each other, or hold no block.
+        OptionError: Size, dialect or dilation cannot be met.
+    """
+    tensors = checkpoint.tensors
+    size = (preprocess.height, preprocess.width)
+    check_size(size)
+    prefixes = [find_prefix(tensors, a) for a in (RECONSTRUCTIVE_ANCHOR, DISCRIMINATIVE_ANCHOR)]
+    reconstructive_prefix, discriminative_prefix = prefixes
+    if reconstructive_prefix is None or discriminative_prefix is None:
+        missing = "reconstructive" if reconstructive_prefix is None else "discriminative"
+        raise HostError(f"{checkpoint.parts[0].path} lacks the {missing} network")
+    dilation = DEFAULT_DILATION if options.dilation is None else options.dilation
+    builder = StageBuilder(tensors, options.dialect, dilation)
+    reconstructive, discriminative = build_networks(builder, reconstructive_prefix, discriminative_prefix)
+    if not builder.specs and not options.allow_no_block:
+        raise HostError(
+            f"{checkpoint.parts[0].path} is a DRAEM without the SSPCAB block: "
+            "export it all the same with --allow-no-block"
+        )
+    for spec in builder.specs:
+        stride = _stride(spec.path)
+        check_map_size(spec, size[0] // stride, size[1] // stride)
+    if builder.specs and options.dilation is None:
+        assumptions = (*assumptions, f"dilation {DEFAULT_DILATION}, the paper's: no checkpoint stores it")
+    return LoadedHost(
+        name=name,
+        source=TorchSource(DraemDetector(reconstructive, discriminative, semantics), size),
+        blocks=tuple(builder.specs),
+        preprocess=preprocess,
+        map_size=size,
+        threshold=threshold,
+        overrides=_overrides(options),
+        assumptions=assumptions,
+    )
+
+
+def _stride(path: str) -> int:
+    """How many input pixels one map pixel stands for at a stage of either network."""
+    stage = next(part for part in path.split(".") if part.startswith(("block", "up", "db", "fin_out")))
+    if stage.startswith("block"):
+        return int(2 ** (int(stage[len("block") :]) - 1))
+    if stage.endswith("_b"):
+        return 16
+    return 1 if stage == "fin_out" else int(2 ** (4 - int(stage[-1])))
+
+
+def _overrides(options: HostOptions) -> dict[str, str]:
+    given = {
+        "dialect": options.dialect,
+        "dilation": None if options.dilation is None else str(options.dilation),
+        "input-size": None if options.input_size is None else "x".join(map(str, options.input_size)),
+        "normalisation": options.normalisation,
+    }
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,117 @@
+"""Reports of an export: stable JSON, and Markdown for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sspcab_edge.block import BlockSpec
+from sspcab_edge.manifest import SCHEMA, Manifest
+
+__all__ = ["as_json", "as_markdown"]
+
+
+def as_json(manifest: Manifest, bundle: str) -> dict[str, Any]:
+    """The stable object that ``sspcab-export --json`` prints and ``report.json`` holds."""
+    plain: dict[str, Any] = msgspec.to_builtins(manifest)
+    return {
+        "schema": SCHEMA,
+        "bundle": bundle,
+        "host": manifest.host,
+        "model": plain["model"],
+        "blocks": plain["blocks"],
+        "preprocess": plain["preprocess"],
+        "threshold": manifest.decision.threshold,
+        "decision": plain["decision"],
+        "artifacts": [
+            {key: artifact[key] for key in ("target", "precision", "files", "size_bytes", "opset", "parity")}
+            for artifact in plain["artifacts"]
+        ],
+        "parity_inputs": manifest.parity_pack.inputs,
+        "tools": plain["tools"],
+    }
+
+
+def as_markdown(manifest: Manifest, notes: tuple[str, ...]) -> str:
+    """The report that lies in the bundle for people.
+
+    Args:
+        manifest: The bundle's, finished but for its list of files.
+        notes: What was said during the export.
+    """
+    model, decision, size = manifest.model, manifest.decision, manifest.preprocess
+    threshold = "none" if decision.threshold is None else f"{decision.threshold:.6g}"
+    fitted = f", fitted on {decision.fitted_on} pictures" if decision.fitted_on else ""
+    lines = [
+        f"# {model.name}",
+        "",
+        f"Host **{manifest.host}**, input {size.width}x{size.height} ({size.resize}), "
+        f"threshold **{threshold}** ({decision.policy}{fitted}).",
+        "",
+        "| file | bytes | SHA-256 |",
+        "|---|---|---|",
+        *(f"| {entry.path} | {entry.size} | `{entry.sha256}` |" for entry in model.source),
+        "",
+        "## Blocks",
+        "",
+        "| path | dialect | k' | d | r | channels | form |",
+        "|---|---|---|---|---|---|---|",
+        *map(_block_row, manifest.blocks),
+        "",
+        "## Parity: source against artifact, from file to verdict",
+        "",
+        "| artifact | MB | pictures | blends | flips | 95 % bound | score diff | map diff | margin "
+        "| AUROC source | AUROC artifact | gate |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for artifact in manifest.artifacts:
+        p = artifact.parity
+        cells = [
+            artifact.name,
+            f"{artifact.size_bytes / 1e6:.1f}",
+            str(p.pictures),
+            str(p.blends),
+            _number(p.flips),
+            _number(p.flips_upper95),
+            _number(p.max_abs_score_diff),
+            _number(p.max_abs_map_diff),
+            _number(p.margin),
+            _number(p.auroc_source),
+            _number(p.auroc_artifact),
+            "passed" if p.passed else "NOT PASSED",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    if any(a.parity.scene == "built-in" for a in manifest.artifacts):
+        lines += [
+            "",
+            "Judged on built-in natural pictures: **not your scene**. Give --calibration to judge on it.",
+        ]
+    if decision.normal is not None:
+        n = decision.normal
+        lines += [
+            "",
+            f"Scores of normal pictures: minimum {n.minimum:.4g}, quartiles {n.q25:.4g}, {n.median:.4g}, "
+            f"{n.q75:.4g}, maximum {n.maximum:.4g}.",
+        ]
+    told = [
+        *(f"overridden: {name} = {value}" for name, value in sorted(model.overrides.items())),
+        *(f"assumed: {text}" for text in model.assumptions),
+        *notes,
+    ]
+    if told:
+        lines += ["", "## Notes", "", *(f"* {text}" for text in told)]
+    tools = ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))
+    lines += ["", f"Made {manifest.created} with {tools}."]
+    return "\n".join(lines) + "\n"
+
+
+def _block_row(block: BlockSpec) -> str:
+    cells = (block.path, block.dialect, block.kernel, block.dilation, block.reduction, block.channels)
+    return f"| {' | '.join(map(str, cells))} | {block.form} |"
+
+
+def _number(value: float | int | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
