@@ -1,0 +1,184 @@
+"""``sspcab-run``: verdicts for a picture, a folder of pictures or a video."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+import click
+import msgspec
+import numpy as np
+
+from sspcab_edge.command import common_options, json_option, run
+from sspcab_edge.errors import OptionError, PictureError
+from sspcab_edge.manifest import Precision
+from sspcab_edge.protocols import Source
+from sspcab_runtime.detector import Detector
+from sspcab_runtime.engines.table import ENGINES
+from sspcab_runtime.pipeline import Failure, Result
+from sspcab_runtime.progress import Progress
+from sspcab_runtime.saving import OverlayFolder
+from sspcab_runtime.sources import open_source
+
+__all__ = ["command", "main"]
+
+_NAME = "sspcab-run"
+
+
+@dataclass(slots=True)
+class _Summary:
+    """What a run adds up to."""
+
+    started_s: float
+    latencies_ms: list[float] = field(default_factory=list)
+    anomalous: int = 0
+    failed: int = 0
+
+    def count(self, result: Result) -> None:
+        self.latencies_ms.append(result.latency_ms)
+        self.anomalous += bool(result.verdict.anomalous)
+
+    def line(self) -> str:
+        frames = len(self.latencies_ms)
+        if not frames:
+            return "0 frames"
+        elapsed_s = time.perf_counter() - self.started_s
+        return (
+            f"{frames} frames, {self.anomalous} anomalous, {frames / elapsed_s:.1f} frames/s, "
+            f"median latency {np.median(self.latencies_ms):.1f} ms"
+        )
+
+
+@click.command("sspcab-run")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("source")
+@click.option(
+    "--backend", type=click.Choice(list(ENGINES)), help="Backend to run on. [default: first installed]"
+)
+@click.option(
+    "--precision", type=click.Choice(get_args(Precision)), help="Precision to run. [default: bundle's first]"
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
+@click.option("--threshold", type=float, help="Judge by this threshold instead of the bundle's.")
+@click.option("--save", "folder", type=click.Path(path_type=Path), help="Write overlays into this folder.")
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
+@click.option("--no-prove", is_flag=True, help="Do not replay the parity pack on a device new to the bundle.")
+@json_option
+@common_options
+def command(
+    bundle: Path,
+    source: str,
+    backend: str | None,
+    precision: str | None,
+    threads: int | None,
+    threshold: float | None,
+    folder: Path | None,
+    limit: int | None,
+    no_prove: bool,
+    as_json: bool,
+) -> None:
+    """Judge every frame of SOURCE with the detector in BUNDLE, a line each.
+
+    SOURCE is a picture, a folder of pictures, a video, or a URI (file://, images://). Results go to stdout,
+    everything else to stderr. A picture that cannot be decoded does not stop the others; the exit status is
+    then 1.
+    """
+    if threshold is not None and not np.isfinite(threshold):
+        raise OptionError(f"--threshold is {threshold}, expected a finite number")
+    with closing(open_source(source)) as frames, Progress(_NAME) as progress:
+        detector = Detector.open(
+            bundle,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            threshold=threshold,
+            prove=not no_prove,
+            progress=lambda done, of: progress.update(done, of, "parity inputs, once on this device"),
+        )
+        with detector:
+            overlays = None if folder is None else OverlayFolder(folder)
+            _judge(detector, frames, source, overlays, limit, as_json, progress)
+
+
+def _judge(
+    detector: Detector,
+    frames: Source,
+    uri: str,
+    overlays: OverlayFolder | None,
+    limit: int | None,
+    as_json: bool,
+    progress: Progress,
+) -> None:
+    """Print a line per frame; sum up on stderr, also when the source is lost on the way."""
+    summary = _Summary(time.perf_counter())
+    conversions: set[str] = set()
+    try:
+        with closing(detector.stream(frames)) as results:
+            for done, result in enumerate(results, start=1):
+                progress.clear()
+                if isinstance(result, Failure):
+                    summary.failed += 1
+                    click.echo(f"{_NAME}: {result.error}", err=True)
+                else:
+                    summary.count(result)
+                    _say_conversion(result, conversions)
+                    click.echo(_json_line(result, uri) if as_json else _line(result))
+                    if overlays is not None:
+                        overlays.save(result)
+                if done == limit:
+                    break
+                progress.update(done, frames.count, "frames")
+    finally:
+        progress.clear()
+        click.echo(f"{_NAME}: {summary.line()}", err=True)
+        if overlays is not None:
+            sheet = overlays.write_sheet()
+            if sheet is not None:
+                click.echo(f"{_NAME}: {sheet}", err=True)
+    if summary.failed:
+        judged = len(summary.latencies_ms)
+        raise PictureError(f"{summary.failed} of {summary.failed + judged} pictures could not be judged")
+
+
+def _say_conversion(result: Result, said: set[str]) -> None:
+    """Mention each kind of conversion once."""
+    converted = result.frame.converted
+    if converted is not None and converted not in said:
+        said.add(converted)
+        click.echo(f"{_NAME}: converting {converted} (first: {result.frame.path})", err=True)
+
+
+def _line(result: Result) -> str:
+    verdict = result.verdict
+    word = {True: "anomalous", False: "normal", None: "-"}[verdict.anomalous]
+    score = "warming up" if verdict.score is None else f"{verdict.score:.5g}"
+    threshold = "-" if verdict.threshold is None else f"{verdict.threshold:.5g}"
+    where = result.frame.path or f"frame {result.frame.index}"
+    return f"{word:<9}  score {score:<10}  threshold {threshold:<10}  {result.latency_ms:>8.1f} ms  {where}"
+
+
+def _json_line(result: Result, uri: str) -> str:
+    verdict = result.verdict
+    plain = {
+        "schema": 1,
+        "source": uri,
+        "index": result.frame.index,
+        "path": result.frame.path,
+        "score": verdict.score,
+        "threshold": verdict.threshold,
+        "anomalous": verdict.anomalous,
+        "latency_ms": result.latency_ms,
+    }
+    return msgspec.json.encode(plain).decode()
+
+
+def main() -> None:
+    """Entry point of ``sspcab-run``."""
+    run(command, _NAME)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""What all engines share: ports and inputs checked, clocks, warm-up, closing."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from sspcab_edge.errors import EngineError, OptionError
+from sspcab_edge.ports import Array, Port, check_inputs
+from sspcab_runtime.machine import PROC, cpu_device
+
+__all__ = ["GraphEngine", "GraphPort"]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPort:
+    """A port as a loaded graph describes it: names it answers to, NumPy dtype, sizes (None where free)."""
+
+    names: frozenset[str]
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class GraphEngine(ABC):
+    """An artifact loaded on a backend. Implements :class:`sspcab_edge.protocols.Engine`.
+
+    Construction ends with one inference on zeros: the first one allocates memory and picks kernels, which
+    takes many times longer than those that follow, and what cannot run at all fails here and not on the
+    first camera frame.
+
+    A backend sets the class attributes and implements the six methods below :meth:`close`. An engine is
+    for one thread at a time.
+
+    Args:
+        path: The file to load.
+        inputs: Ports the graph must have.
+        outputs: Ports the graph must have.
+        precision: Of the artifact, as in ``fp32``.
+        threads: For one inference; None leaves it to the backend.
+        proc: Root of ``/proc``.
+
+    Raises:
+        MissingPackageError: The backend's package is not installed.
+        EngineError: The backend refuses the graph, or its ports are not those asked for.
+        OptionError: ``threads`` is less than 1.
+    """
+
+    backend: str
+    targets: tuple[str, ...]
+    package: str
+    extra: str
+    version: str
+    max_batch: int | None = None
+
+    def __init__(
+        self,
+        path: Path,
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        *,
+        precision: str,
+        threads: int | None = None,
+        proc: Path = PROC,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise OptionError(f"threads is {threads}, expected 1 or more")
+        self.path = path
+        self.inputs: Sequence[Port] = tuple(inputs)
+        self.outputs: Sequence[Port] = tuple(outputs)
+        self.device = cpu_device(proc)
+        self._stages_ms: Mapping[str, float] = {}
+        self._closed = False
+        self._load(precision, threads)
+        try:
+            self._check_ports("input", self.inputs, self._graph_inputs())
+            self._check_ports("output", self.outputs, self._graph_outputs())
+            self._warm_up()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def stages_ms(self) -> Mapping[str, float]:
+        """Clocks of the latest :meth:`infer`, in milliseconds: ``copy_in``, ``infer``, ``copy_out``."""
+        return self._stages_ms
+
+    def infer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Run the graph once; the arrays it gives stay valid.
+
+        Raises:
+            InputError: Names, dtypes or shapes do not fit the ports.
+            EngineError: The backend failed, or the engine is closed.
+        """
+        if self._closed:
+            raise EngineError(f"the {self.backend} engine of {self.path} is closed")
+        start = time.perf_counter()
+        check_inputs(self.inputs, inputs)
+        self._copy_in({name: np.ascontiguousarray(array) for name, array in inputs.items()})
+        copied = time.perf_counter()
+        self._run()
+        ran = time.perf_counter()
+        outputs = self._copy_out()
+        end = time.perf_counter()
+        self._stages_ms = {
+            "copy_in": (copied - start) * 1e3,
+            "infer": (ran - copied) * 1e3,
+            "copy_out": (end - ran) * 1e3,
+        }
+        return outputs
+
+    def close(self) -> None:
+        """Release the backend's resources; closing twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __enter__(self) -> GraphEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _load(self, precision: str, threads: int | None) -> None:
+        """Import the backend, load :attr:`path`, set :attr:`version`."""
+
+    @abstractmethod
+    def _graph_inputs(self) -> Sequence[GraphPort]:
+        """Inputs as the loaded graph has them."""
+
+    @abstractmethod
+    def _graph_outputs(self) -> Sequence[GraphPort]:
+        """Outputs as the loaded graph has them."""
+
+    @abstractmethod
+    def _copy_in(self, inputs: Mapping[str, Array]) -> None:
+        """Hand over contiguous, checked arrays."""
+
+    @abstractmethod
+    def _run(self) -> None:
+        """Run the graph on what was handed over."""
+
+    @abstractmethod
+    def _copy_out(self) -> Mapping[str, Array]:
+        """Results by port name, in memory that the next run does not touch."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let go of the backend's objects."""
+
+    def _check_ports(self, kind: str, ports: Sequence[Port], graph: Sequence[GraphPort]) -> None:
+        """Raise EngineError unless the graph has exactly ``ports``."""
+        wanted = [port.name for port in ports]
+        got = sorted(min(port.names, default="(unnamed)") for port in graph)
+        if len(graph) != len(ports):
+            raise EngineError(f"{self.path} has {kind}s {got}, expected {wanted}")
+        for port in ports:
+            match = next((candidate for candidate in graph if port.name in candidate.names), None)
+            if match is None:
+                raise EngineError(f"{self.path} has {kind}s {got}, expected {wanted}")
+            if match.dtype != port.dtype:
+                raise EngineError(
+                    f"{kind} {port.name} of {self.path} is {match.dtype}, expected {port.dtype}"
+                )
+            if len(match.shape) != len(port.shape) or not all(map(_size_fits, port.shape, match.shape)):
+                raise EngineError(
+                    f"{kind} {port.name} of {self.path} has shape {match.shape}, expected {port.shape}"
+                )
+
+    def _warm_up(self) -> None:
+        zeros = {
+            port.name: np.zeros([1 if isinstance(size, str) else size for size in port.shape], port.dtype)
+            for port in self.inputs
+        }
+        outputs = self.infer(zeros)
+        for port in self.outputs:
+            array = outputs[port.name]
+            if array.dtype.name != port.dtype or not port.fits(array.shape):
+                raise EngineError(
+                    f"output {port.name} of {self.path} is {array.dtype.name} {array.shape}, "
+                    f"expected {port.dtype} {port.shape}"
+                )
+
+
+def _size_fits(wanted: int | str, got: int | None) -> bool:
+    """A size asked for by name must be free in the graph; one asked for by number may be."""
+    return got is None if isinstance(wanted, str) else got in (wanted, None)

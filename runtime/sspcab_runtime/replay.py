@@ -1,0 +1,103 @@
+"""Replaying a bundle's parity pack on an engine: the same comparison as at export, on this device.
+
+CPUs differ (an int8 kernel that saturates, a plugin that prefers bf16), and so do versions of backends. A
+pass is remembered in an attestation, so that it is paid for once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sspcab_edge.bundle import Bundle
+from sspcab_edge.errors import BundleError, GateError
+from sspcab_edge.manifest import Artifact, Parity
+from sspcab_edge.parity import Comparison, judge, read_pack
+from sspcab_edge.protocols import Engine, Frame
+from sspcab_runtime.attestation import read_attestation, record_attestation
+from sspcab_runtime.frontends.table import open_front_end
+
+__all__ = ["Progress", "judge_replay", "prove", "replay", "shortfall"]
+
+Progress = Callable[[int, int], None]
+"""Called with (inputs replayed, inputs in all)."""
+
+
+def replay(
+    bundle: Bundle, artifact: Artifact, engine: Engine, *, progress: Progress | None = None
+) -> list[Comparison]:
+    """Run the parity pack through front-end and engine, as live frames go.
+
+    Raises:
+        BundleError: The pack cannot be read, or is empty.
+        EngineError: The engine failed, or gave a score that is not finite.
+    """
+    front_end = open_front_end(bundle.manifest, artifact, bundle.manifest.decision.threshold)
+    total = bundle.manifest.parity_pack.inputs
+    compared = []
+    for number, item in enumerate(read_pack(bundle)):
+        frame = Frame(item.pixels, number, str(bundle.path), 0.0, 0.0, path=item.name)
+        inputs = front_end.push(frame)
+        if inputs is None:
+            raise BundleError(f"the parity pack of {bundle.path} does not warm its front-end up")
+        verdict = front_end.merge(engine.infer(inputs))
+        score = float("nan") if verdict.score is None else verdict.score
+        difference = None if item.map is None else _map_difference(item.map, verdict.map)
+        compared.append(Comparison(item.score, score, difference, item.label, item.kind == "blend"))
+        if progress is not None:
+            progress(number + 1, total)
+    if not compared:
+        raise BundleError(f"the parity pack of {bundle.path} is empty: nothing proves this bundle")
+    return compared
+
+
+def _map_difference(expected: npt.NDArray[np.float32], got: npt.NDArray[np.float32] | None) -> float:
+    """Largest absolute difference; infinite where there is no map of that shape."""
+    if got is None or got.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(expected - got).max(initial=0))
+
+
+def judge_replay(
+    bundle: Bundle, artifact: Artifact, compared: Sequence[Comparison], threshold: float | None
+) -> Parity:
+    """The verdict on a replay, with the artifact's own gate."""
+    exported = artifact.parity
+    return judge(compared, threshold=threshold, gate=exported.gate, scene=exported.scene)
+
+
+def prove(bundle: Bundle, artifact: Artifact, engine: Engine, *, progress: Progress | None = None) -> Parity:
+    """The parity of an artifact on this engine: remembered from an earlier replay, or replayed now.
+
+    Raises:
+        GateError: It does not give the source's verdicts here.
+        BundleError: The pack cannot be read.
+        EngineError: The engine failed.
+    """
+    remembered = read_attestation(bundle, artifact, engine)
+    if remembered is not None:
+        return remembered.parity
+    compared = replay(bundle, artifact, engine, progress=progress)
+    parity = judge_replay(bundle, artifact, compared, bundle.manifest.decision.threshold)
+    if not parity.passed:
+        raise GateError(
+            f"{artifact.name} on {engine.backend} {engine.version} does not give the source's verdicts on "
+            f"this device: {shortfall(parity)}; choose another backend, or export again"
+        )
+    record_attestation(bundle, artifact, engine, parity)
+    return parity
+
+
+def shortfall(parity: Parity) -> str:
+    """What a failed comparison showed, against what was allowed."""
+    gate = parity.gate
+    parts = []
+    if parity.flips is not None and parity.flips > gate.max_flips:
+        parts.append(f"{parity.flips} of {parity.pictures} verdicts flip (allowed {gate.max_flips})")
+    if parity.max_abs_score_diff > gate.score_tolerance:
+        parts.append(f"scores differ by {parity.max_abs_score_diff:.3g} (allowed {gate.score_tolerance:.3g})")
+    if parity.max_abs_map_diff is not None and parity.max_abs_map_diff > gate.map_tolerance:
+        parts.append(f"maps differ by {parity.max_abs_map_diff:.3g} (allowed {gate.map_tolerance:.3g})")
+    return ", ".join(parts)

@@ -1,0 +1,54 @@
+"""Paths and ``file://``, ``images://`` URIs: a picture, a folder of pictures, or a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from sspcab_edge.errors import SourceError
+from sspcab_edge.preprocess import PICTURE_SUFFIXES, find_pictures
+from sspcab_edge.protocols import Source
+from sspcab_runtime.sources.pictures import Pictures
+from sspcab_runtime.sources.video import Video
+
+__all__ = ["open_file", "open_images"]
+
+_IMAGES = "images://"
+
+
+def open_file(uri: str) -> Source:
+    """A picture (told by its suffix), a folder of pictures, or a video; by path or as ``file:///path``.
+
+    Raises:
+        SourceError: Nothing is there, or it is a video that cannot be opened.
+        PictureError: A folder holds no pictures.
+        MissingPackageError: It is a video, and PyAV is not installed.
+    """
+    path = _path(uri)
+    if path.is_dir():
+        return Pictures(uri, find_pictures(path))
+    if not path.exists():
+        raise SourceError(f"{path} does not exist, expected a picture, a folder of pictures or a video")
+    if not path.is_file():
+        raise SourceError(f"{path} is neither a file nor a folder")
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return Pictures(uri, [path])
+    return Video(uri, path)
+
+
+def open_images(uri: str) -> Source:
+    """``images://DIR``: the pictures below a folder, sorted by path.
+
+    Raises:
+        PictureError: The folder does not exist or holds no pictures.
+    """
+    return Pictures(uri, find_pictures(Path(uri[len(_IMAGES) :])))
+
+
+def _path(uri: str) -> Path:
+    if not uri.lower().startswith("file://"):
+        return Path(uri)
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise SourceError(f"{uri} names the host {parts.netloc!r}: write file:///absolute/path, or a path")
+    return Path(unquote(parts.path))

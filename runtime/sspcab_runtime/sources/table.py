@@ -1,0 +1,43 @@
+"""The table of sources, by URI scheme.
+
+A new source is one file and one line in :data:`SOURCES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+from sspcab_edge.errors import SourceError
+from sspcab_edge.protocols import Source
+
+__all__ = ["SOURCES", "open_source"]
+
+SOURCES: dict[str, str] = {
+    "file": "sspcab_runtime.sources.files:open_file",
+    "images": "sspcab_runtime.sources.files:open_images",
+}
+"""Scheme -> "module:function" that takes the whole URI and gives a Source. A URI without scheme is a path."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def open_source(uri: str) -> Source:
+    """Open what a URI names: a picture, a folder of pictures or a video, by path or ``file://``;
+    ``images://DIR``.
+
+    The caller closes it.
+
+    Raises:
+        SourceError: The scheme is unknown, or nothing readable is there.
+        PictureError: A folder holds no pictures.
+        MissingPackageError: It is a video, and PyAV is not installed.
+    """
+    scheme = _SCHEME.match(uri)
+    name = scheme.group(1).lower() if scheme else "file"
+    if name not in SOURCES:
+        known = ", ".join(f"{known}://" for known in SOURCES)
+        raise SourceError(f"unknown source {uri!r}: expected a path, or one of {known}")
+    module, function = SOURCES[name].split(":")
+    source: Source = getattr(importlib.import_module(module), function)(uri)
+    return source

@@ -1,0 +1,328 @@
+"""The pipeline: order, real overlap, bounded look-ahead, errors, and no thread left behind."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from sspcab_edge.errors import EngineError, InputError, PictureError, SourceError
+from sspcab_edge.ports import Array
+from sspcab_edge.protocols import Frame, FrontEnd, Verdict
+from sspcab_edge.testing import FakeEngine, brightness
+from sspcab_runtime.channel import Channel
+from sspcab_runtime.pipeline import DEPTH, Failure, Parts, Result, stream
+
+LONG_S = 10.0
+"""More than anything here needs; a test that waits so long has failed."""
+
+Item = Frame | Exception
+
+
+def frame(index: int) -> Frame:
+    pixels = np.full((4, 4, 3), index % 256, dtype=np.uint8)
+    return Frame(pixels, index, "made", time.monotonic(), time.time())
+
+
+class ListSource:
+    """Frames or errors from a list; runs ``before(index)`` ahead of each."""
+
+    uri = "made"
+
+    def __init__(self, items: list[Item], before: Callable[[int], None] = lambda index: None) -> None:
+        self.items = items
+        self.given = 0
+        self._before = before
+
+    @property
+    def count(self) -> int | None:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        if self.given == len(self.items):
+            raise StopIteration
+        index = self.given
+        self._before(index)
+        self.given += 1
+        item = self.items[index]
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        pass
+
+
+class Plain:
+    """A front-end that passes frames on; warms up on the first ``skip``."""
+
+    def __init__(self, skip: int = 0) -> None:
+        self.skip = skip
+
+    def push(self, frame: Frame) -> Mapping[str, Array] | None:
+        if frame.index < self.skip:
+            return None
+        if frame.pixels.ndim != 3:
+            raise InputError("frame is flat")
+        return {"frames": frame.pixels[None]}
+
+    def merge(self, outputs: Mapping[str, Array]) -> Verdict:
+        score = float(outputs["score"][0])
+        return Verdict(score, 0.5, score > 0.5)
+
+    def reset(self) -> None:
+        pass
+
+
+def parts(
+    function: Callable[[Mapping[str, Array]], Mapping[str, Array]] = brightness,
+    front_end: FrontEnd | None = None,
+) -> Parts:
+    return Parts(FakeEngine(4, 4, function), Plain() if front_end is None else front_end, 0.5)
+
+
+def frames_of(count: int) -> list[Item]:
+    return [frame(index) for index in range(count)]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays() -> Iterator[None]:
+    """Every test here must leave no thread of the pipeline."""
+    yield
+    gc.collect()
+    assert workers() == []
+
+
+def workers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sspcab")]
+
+
+def test_results_are_right_and_in_order() -> None:
+    results = list(stream(parts(), ListSource(frames_of(200))))
+    assert len(results) == 200
+    for index, result in enumerate(results):
+        assert isinstance(result, Result)
+        assert result.frame.index == index
+        assert result.verdict.score == pytest.approx(index / 255, abs=1e-6)
+        assert result.verdict.anomalous is (index / 255 > 0.5)
+
+
+def test_every_stage_has_its_clock() -> None:
+    (result,) = stream(parts(), ListSource(frames_of(1)))
+    assert isinstance(result, Result)
+    assert list(result.stages_ms) == ["decode", "prepare", "infer", "finish"]
+    assert result.latency_ms == pytest.approx(sum(result.stages_ms.values()))
+
+
+def test_clocks_show_where_time_goes() -> None:
+    def slow(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        time.sleep(0.25)
+        return brightness(inputs)
+
+    source = ListSource(frames_of(4), before=lambda index: time.sleep(0.01))
+    for result in stream(parts(slow), source):
+        assert isinstance(result, Result)
+        assert result.stages_ms["infer"] >= 249
+        assert 9 <= result.stages_ms["decode"] < 200, "waiting for the engine is no part of decoding"
+        assert result.latency_ms < 480, "nor of the latency, though a frame waits for two others"
+
+
+def test_decoding_goes_on_while_the_engine_works() -> None:
+    """The engine holds frame 0 until frame 1 was decoded; one after the other this would never end."""
+    decoded = threading.Event()
+
+    def waits(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if inputs["frames"].max() == 0:
+            assert decoded.wait(LONG_S), "frame 1 was not decoded while the engine worked on frame 0"
+        return brightness(inputs)
+
+    source = ListSource(frames_of(3), before=lambda index: decoded.set() if index == 1 else None)
+    assert len(list(stream(parts(waits), source))) == 3
+
+
+def test_the_engine_works_while_the_caller_does() -> None:
+    """The caller holds result 0 until the engine has begun frame 1."""
+    begun = threading.Event()
+
+    def tells(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if inputs["frames"].max() == 1:
+            begun.set()
+        return brightness(inputs)
+
+    results = stream(parts(tells), ListSource(frames_of(3)))
+    next(results)
+    assert begun.wait(LONG_S), "the engine did not begin frame 1 while the caller had result 0"
+    assert len(list(results)) == 2
+
+
+def test_look_ahead_is_bounded() -> None:
+    """With a stuck engine no more frames are decoded than the queue, the engine and one hand hold."""
+    stuck = threading.Event()
+    ahead = threading.Event()
+    most = DEPTH + 2
+
+    def holds(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        assert stuck.wait(LONG_S)
+        return brightness(inputs)
+
+    source = ListSource(frames_of(50), before=lambda index: ahead.set() if index == most - 1 else None)
+    results = stream(parts(holds), source)
+    reader = threading.Thread(target=next, args=(results,))
+    reader.start()
+    assert ahead.wait(LONG_S)
+    time.sleep(0.05)
+    assert source.given == most
+    stuck.set()
+    reader.join(LONG_S)
+    results.close()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_closing_early_stops_the_threads(taken: int) -> None:
+    source = ListSource(frames_of(10_000))
+    with closing(stream(parts(), source)) as results:
+        for _ in range(taken):
+            next(results)
+    assert workers() == []
+    assert source.given <= taken + 2 * DEPTH + 3
+
+
+def test_closing_stops_an_engine_that_waits_for_room() -> None:
+    """The caller takes one result and no more: queues fill up, everybody waits, and close() wakes them."""
+    full = threading.Event()
+    calls = 0
+
+    def counts(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        nonlocal calls
+        calls += 1
+        if calls == DEPTH + 2:
+            full.set()
+        return brightness(inputs)
+
+    results = stream(parts(counts), ListSource(frames_of(100)))
+    next(results)
+    assert full.wait(LONG_S)
+    start = time.perf_counter()
+    results.close()
+    assert time.perf_counter() - start < 1
+    assert workers() == []
+
+
+def test_forgetting_the_generator_stops_the_threads() -> None:
+    results = stream(parts(), ListSource(frames_of(1000)))
+    next(results)
+    del results
+    gc.collect()
+    assert workers() == []
+
+
+def test_an_exception_of_the_caller_stops_the_threads() -> None:
+    def use() -> None:
+        with closing(stream(parts(), ListSource(frames_of(1000)))) as results:
+            for _ in results:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert workers() == []
+
+
+def test_a_bad_picture_keeps_its_place() -> None:
+    bad = PictureError("x.png cannot be decoded")
+    bad.path = "x.png"
+    items: list[Item] = [frame(0), bad, frame(2)]
+    first, failure, last = stream(parts(), ListSource(items))
+    assert isinstance(first, Result)
+    assert isinstance(last, Result)
+    assert failure == Failure("x.png", bad)
+    assert (first.frame.index, last.frame.index) == (0, 2)
+
+
+@pytest.mark.parametrize("good", [0, 1, 7])
+def test_a_lost_source_is_raised_after_what_it_gave(good: int) -> None:
+    items: list[Item] = [*frames_of(good), SourceError("the cable is out"), frame(99)]
+    got: list[Result | Failure] = []
+    with pytest.raises(SourceError, match="the cable is out"):
+        got.extend(stream(parts(), ListSource(items)))
+    assert len(got) == good
+
+
+@pytest.mark.parametrize("good", [0, 3])
+def test_an_engine_that_fails_is_raised_after_what_it_gave(good: int) -> None:
+    def breaks(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if inputs["frames"].max() == good:
+            raise EngineError("out of memory")
+        return brightness(inputs)
+
+    source = ListSource(frames_of(1000))
+    got: list[Result | Failure] = []
+    with pytest.raises(EngineError, match="out of memory"):
+        got.extend(stream(parts(breaks), source))
+    assert len(got) == good
+    assert source.given < 20
+
+
+def test_a_front_end_that_refuses_a_frame_is_raised() -> None:
+    flat = Frame(np.zeros((4, 4), dtype=np.uint8), 1, "made", 0.0, 0.0)
+    with pytest.raises(InputError, match="frame is flat"):
+        list(stream(parts(), ListSource([frame(0), flat])))
+
+
+def test_a_verdict_that_cannot_be_made_is_raised() -> None:
+    class Refuses(Plain):
+        def merge(self, outputs: Mapping[str, Array]) -> Verdict:
+            raise EngineError("not finite")
+
+    with pytest.raises(EngineError, match="not finite"):
+        list(stream(parts(front_end=Refuses()), ListSource(frames_of(500))))
+
+
+def test_errors_that_are_nobodys_plan_arrive_too() -> None:
+    def breaks(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(stream(parts(breaks), ListSource(frames_of(5))))
+
+
+def test_warming_up_gives_verdicts_without_scores() -> None:
+    built = parts(front_end=Plain(skip=2))
+    results = [r for r in stream(built, ListSource(frames_of(4))) if isinstance(r, Result)]
+    assert [r.verdict.score is None for r in results] == [True, True, False, False]
+    assert results[0].verdict == Verdict(None, 0.5, None)
+    assert "infer" not in results[0].stages_ms
+    assert isinstance(built.engine, FakeEngine)
+    assert built.engine.calls == 2
+
+
+def test_an_empty_source_gives_nothing() -> None:
+    assert list(stream(parts(), ListSource([]))) == []
+
+
+def test_a_channel_wakes_whoever_waits() -> None:
+    channel: Channel[int] = Channel(1)
+    assert channel.put(1)
+    put: list[bool] = []
+    sender = threading.Thread(target=lambda: put.append(channel.put(2)))
+    sender.start()
+    channel.abandon()
+    sender.join(LONG_S)
+    assert put == [False]
+    assert list(channel) == []
+
+    waiting: Channel[int] = Channel(1)
+    received: list[int] = []
+    receiver = threading.Thread(target=lambda: received.extend(waiting))
+    receiver.start()
+    assert waiting.put(7)
+    waiting.finish()
+    receiver.join(LONG_S)
+    assert received == [7]
