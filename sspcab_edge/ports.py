@@ -39,17 +39,18 @@ class Port(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def whole_frame_ports(
-    height: int, width: int, map_size: tuple[int, int] | None
+    height: int, width: int, map_size: tuple[int, int] | None, *, batch: int | None = None
 ) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     """Inputs and outputs of a whole-frame graph, contract version 1.
 
     ``frames`` uint8 (N, height, width, 3) RGB gives ``score`` float32 (N,) and, for hosts that localise,
-    ``map`` float32 (N, h, w).
+    ``map`` float32 (N, h, w). N is free, or fixed to ``batch`` where a graph came so.
     """
-    frames = Port(name="frames", dtype="uint8", shape=("N", height, width, 3), layout="NHWC", colour="RGB")
-    outputs = [Port(name="score", dtype="float32", shape=("N",), layout="N")]
+    n: int | str = "N" if batch is None else batch
+    frames = Port(name="frames", dtype="uint8", shape=(n, height, width, 3), layout="NHWC", colour="RGB")
+    outputs = [Port(name="score", dtype="float32", shape=(n,), layout="N")]
     if map_size is not None:
-        outputs.append(Port(name="map", dtype="float32", shape=("N", *map_size), layout="NHW"))
+        outputs.append(Port(name="map", dtype="float32", shape=(n, *map_size), layout="NHW"))
     return (frames,), tuple(outputs)
 
 

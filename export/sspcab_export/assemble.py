@@ -104,7 +104,7 @@ def assemble_manifest(
     release: int,
 ) -> Manifest:
     size = host.preprocess
-    inputs, outputs = whole_frame_ports(size.height, size.width, host.map_size)
+    inputs, outputs = whole_frame_ports(size.height, size.width, host.map_size, batch=host.batch)
     return Manifest(
         schema=SCHEMA,
         contract=CONTRACT_VERSION,

@@ -61,6 +61,7 @@ class LoadedHost:
         threshold: The one that the checkpoint holds, on the source's score scale.
         overrides: Options that won over recognition or a default, in words.
         assumptions: What nothing told and a default decided, in words.
+        batch: The batch size that the graph is fixed to, or None where it is free.
     """
 
     name: str
@@ -71,3 +72,4 @@ class LoadedHost:
     threshold: float | None
     overrides: dict[str, str]
     assumptions: tuple[str, ...]
+    batch: int | None = None

@@ -88,7 +88,10 @@ def load_onnx(path: Path, options: HostOptions) -> LoadedHost:
     if any(value.name == "pred_label" for value in graph.outputs):
         threshold = _ANOMALIB_THRESHOLD
         assumptions.append(f"threshold {threshold} on pred_score, where anomalib exports it")
-    size = _wrap_input(path, graph, inputs[0], options, assumptions)
+    batch = _fixed_batch(path, inputs[0])
+    if batch is not None:
+        assumptions.append("the graph is fixed to one frame a call")
+    size = _wrap_input(path, graph, inputs[0], "N" if batch is None else batch, options, assumptions)
     _choose_outputs(path, graph)
     _ir_passes_dead_code(model)
     resize: ResizeFilter = "antialias-linear" if threshold is not None else "opencv-linear"
@@ -109,18 +112,34 @@ def load_onnx(path: Path, options: HostOptions) -> LoadedHost:
         threshold=threshold,
         overrides=overrides,
         assumptions=tuple(assumptions),
+        batch=batch,
     )
 
 
+def _fixed_batch(path: Path, picture: ir.Value) -> int | None:
+    """The batch size that the graph insists on, which has to be 1; None where it is free."""
+    first = None if picture.shape is None or not len(picture.shape) else picture.shape[0]
+    if not isinstance(first, int):
+        return None
+    if first != 1:
+        raise HostError(f"{path} takes {first} pictures at once, expected 1 or a free batch size")
+    return first
+
+
 def _wrap_input(
-    path: Path, graph: ir.Graph, picture: ir.Value, options: HostOptions, assumptions: list[str]
+    path: Path,
+    graph: ir.Graph,
+    picture: ir.Value,
+    batch: int | str,
+    options: HostOptions,
+    assumptions: list[str],
 ) -> tuple[int, int]:
     """Put the contract's input before the graph's own; gives (height, width)."""
     shape = [] if picture.shape is None else list(picture.shape)
     if picture.dtype == ir.DataType.UINT8 and len(shape) == 4 and shape[3] == 3:
         size = _size(path, shape[1], shape[2], options, assumptions)
         picture.name = "frames"
-        picture.shape = ir.Shape(["N", *size, 3])
+        picture.shape = ir.Shape([batch, *size, 3])
         if options.normalisation is not None:
             raise OptionError("--normalisation cannot be given for a contract graph: it is inside")
         return size
@@ -131,7 +150,7 @@ def _wrap_input(
         )
     size = _size(path, shape[2], shape[3], options, assumptions)
     assumptions.append("the graph takes RGB pictures in [0, 1]")
-    frames = ir.Value(name="frames", shape=ir.Shape(["N", *size, 3]), type=ir.TensorType(ir.DataType.UINT8))
+    frames = ir.Value(name="frames", shape=ir.Shape([batch, *size, 3]), type=ir.TensorType(ir.DataType.UINT8))
     nodes = [ir.node("Cast", [frames], {"to": int(ir.DataType.FLOAT)})]
     nodes.append(ir.node("Transpose", [nodes[-1].outputs[0]], {"perm": [0, 3, 1, 2]}))
     scale, shift = np.full((1, 1, 1, 1), 255, np.float32), None
@@ -144,7 +163,7 @@ def _wrap_input(
         nodes.append(_binary("Sub", graph, nodes[-1].outputs[0], "contract_mean", shift))
         nodes.append(_binary("Div", graph, nodes[-1].outputs[0], "contract_std", spread))
     prepared = nodes[-1].outputs[0]
-    prepared.shape = ir.Shape(["N", 3, *size])
+    prepared.shape = ir.Shape([batch, 3, *size])
     prepared.dtype = ir.DataType.FLOAT
     ir.convenience.replace_all_uses_with(picture, prepared)
     graph.insert_before(graph[0], nodes)

@@ -99,7 +99,7 @@ def _fold(graph: ir.Graph, masked: MaskedSum, path: str) -> None:
     for i in range(kernel):
         for j in range(kernel):
             tap = np.stack([np.stack([w[:, :, i, j] for w in row], axis=-1) for row in weights], axis=-2)
-            suffix = "" if kernel == 1 else f".{i}{j}"
+            suffix = "" if kernel == 1 else f".{i}.{j}"
             inputs = [masked.padding.source, new_initializer(graph, f"{path}.masked.weight{suffix}", tap)]
             if total is None and biases:
                 bias = np.sum(np.stack(biases), axis=0, dtype=np.float64).astype(biases[0].dtype)

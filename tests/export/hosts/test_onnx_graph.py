@@ -50,9 +50,11 @@ def network(block: nn.Module) -> AnomalibModel:
     return AnomalibModel(randomise(reconstructive, 5), randomise(Discriminative(4), 6)).eval()
 
 
-def save(module: nn.Module, path: Path, exporter: str, outputs: list[str], dynamic: bool = True) -> None:
+def save(
+    module: nn.Module, path: Path, exporter: str, outputs: list[str], dynamic: bool = True, batch: int = 2
+) -> None:
     """Export with torch's dynamo or legacy exporter, picture called ``input``, batch (and size) free."""
-    example = torch.rand(2, 3, SIZE, SIZE)
+    example = torch.rand(batch, 3, SIZE, SIZE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if exporter == "dynamo":
@@ -134,6 +136,19 @@ class Small(nn.Module):
         return x.amax((1, 2, 3))
 
 
+def test_a_graph_fixed_to_one_picture_stays_so(tmp_path: Path) -> None:
+    save(
+        network(AnomalibBlock(64)), tmp_path / "one.onnx", "dynamo", ["score", "map"], dynamic=False, batch=1
+    )
+    exported = export(tmp_path / "one.onnx", targets=["onnx", "openvino"], output=tmp_path / "bundle")
+    manifest = exported.bundle.manifest
+    assert manifest.inputs[0].shape == (1, SIZE, SIZE, 3)
+    assert "one frame a call" in " ".join(manifest.model.assumptions)
+    save(network(AnomalibBlock(64)), tmp_path / "two.onnx", "dynamo", ["score", "map"], dynamic=False)
+    with pytest.raises(HostError, match="takes 2 pictures at once"):
+        export(tmp_path / "two.onnx", output=tmp_path / "second")
+
+
 def test_a_bundles_own_graph_is_taken_as_it_is(scene: Any, tmp_path: Path) -> None:
     first = export(scene.checkpoint, input_size=(SIZE, SIZE), output=tmp_path / "first").bundle
     host = load_onnx(first.path / "model.fp32.onnx", HostOptions())
@@ -153,7 +168,7 @@ def test_a_bundles_own_graph_is_taken_as_it_is(scene: Any, tmp_path: Path) -> No
 def test_what_is_not_known_is_refused(
     tmp_path: Path, outputs: list[str], options: dict[str, Any], error: type[EdgeError], said: str
 ) -> None:
-    save(Small(), tmp_path / "small.onnx", "legacy", outputs, dynamic=False)
+    save(Small(), tmp_path / "small.onnx", "legacy", outputs, dynamic=False, batch=1)
     with pytest.raises(error, match=said):
         load_onnx(tmp_path / "small.onnx", HostOptions(**options))
 

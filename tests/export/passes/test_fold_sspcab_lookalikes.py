@@ -68,6 +68,29 @@ def test_lookalikes_are_left_alone(text: str, run_onnxruntime: RunGraph) -> None
     check_equal(before, after, images(), run_onnxruntime)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "rows", "columns"), [("pads = [1, 1, 1, 1]", 12, 14), ("strides = [2, 2]", 5, 6)]
+)
+def test_four_convolutions_of_another_kind_stay(
+    attribute: str, rows: int, columns: int, run_onnxruntime: RunGraph
+) -> None:
+    body = {name: f"{name} = Conv <{attribute}> ({inputs})" for name, inputs in BRANCHES.items()}
+    outputs = f"float[N,4,{rows},{columns}] y"
+    before = graph(edited(BLOCK, **body), block_arrays(), inputs="float[N,4,10,12] x", outputs=outputs)
+    after, blocks = optimise(before)
+    assert blocks == ()
+    check_equal(before, after, images(2, 4, 10, 12), run_onnxruntime)
+
+
+def test_four_dilated_convolutions_stay(run_onnxruntime: RunGraph) -> None:
+    """Their windows are those of k = 2, d = 1, and their taps lie further apart."""
+    body = {name: f"{name} = Conv <dilations = [2, 2]> ({inputs})" for name, inputs in BRANCHES.items()}
+    before = graph(edited(BLOCK, **body), block_arrays(2, 1), outputs="float[N,4,8,10] y")
+    after, blocks = optimise(before)
+    assert blocks == ()
+    check_equal(before, after, images(), run_onnxruntime)
+
+
 def test_zeros_that_widen_the_batch_stay(run_onnxruntime: RunGraph) -> None:
     text = edited(BLOCK, s1="z = Add (wide, c1)\n s1 = Add (z, c2)")
     arrays = block_arrays() | {"wide": np.zeros((3, 1, 1, 1), np.float32)}

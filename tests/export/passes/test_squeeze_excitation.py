@@ -59,6 +59,7 @@ def gate_arrays() -> dict[str, Array]:
         "b2": rng.standard_normal(4, dtype=np.float32),
         "map_axes": np.array([2, 3]),
         "back_axes": np.array([-1, -2]),
+        "but_channels": np.array([0, 2, 3]),
         "all_axes": np.array([1, 2, 3]),
         "zero": np.array([0]),
         "one": np.array([1]),
@@ -91,6 +92,9 @@ LOOKALIKES = {
     "mean over channels too": edited(
         GATE,
         mean="m = ReduceMean (x, all_axes)\n e = Expand (m, ones4)\n mean = Flatten (e)",
+    ),
+    "mean over the batch too": edited(
+        GATE, mean="m = ReduceMean (x, but_channels)\n mean = Flatten (m)", shape="shape = Identity (n_c_1_1)"
     ),
     "mean of something else": edited(
         GATE, mean="z = Neg (x)\n mean = ReduceMean <keepdims = 0> (z, map_axes)"
