@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import onnx
 import onnx_ir as ir
@@ -169,62 +169,11 @@ def save_graph(model: ir.Model, path: str | os.PathLike[str]) -> None:
         raise GraphError(f"{path} would hold {weights} bytes of weights, expected at most {MAX_FILE_BYTES}")
     try:
         ir_passes.CheckerPass()(model)
-        with path.open("wb") as file:
-            _write(model, file)
+        path.write_bytes(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
     except (onnx.checker.ValidationError, ir.serde.SerdeError, EncodeError, ValueError) as error:
         raise GraphError(f"the graph for {path} is not valid: {_first_line(error)}") from error
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _write(model: ir.Model, file: BinaryIO) -> None:
-    """Serialise with one large weight in memory at a time, instead of all of them two or three times over.
-
-    A protobuf message is its fields one after the other, in any order, a nested one preceded by its length:
-    the model without its graph, then the graph's head, then its large initialisers.
-    """
-    initializers = model.graph.initializers
-    large = [v for v in initializers.values() if v.const_value is not None and v.const_value.nbytes > 4096]
-    for value in large:
-        del initializers[str(value.name)]
-    try:
-        proto = ir.serde.serialize_model(model)
-    finally:
-        for value in large:
-            initializers.add(value)
-    head = proto.graph.SerializeToString(deterministic=True)
-    proto.ClearField("graph")
-    file.write(proto.SerializeToString(deterministic=True))
-    sizes = [_tensor_proto(value).ByteSize() for value in large]
-    field = _field_header(onnx.GraphProto, "initializer")
-    length = len(head) + sum(len(field) + len(_varint(size)) + size for size in sizes)
-    file.write(_field_header(onnx.ModelProto, "graph") + _varint(length) + head)
-    for value, size in zip(large, sizes, strict=True):
-        file.write(field + _varint(size))
-        file.write(_tensor_proto(value).SerializeToString(deterministic=True))
-
-
-def _tensor_proto(value: ir.Value) -> onnx.TensorProto:
-    tensor = value.const_value
-    if tensor is None:
-        raise ValueError(f"initializer {value.name} has no data")
-    tensor.name = value.name
-    return ir.serde.serialize_tensor(tensor)
-
-
-def _field_header(message: type[onnx.GraphProto] | type[onnx.ModelProto], name: str) -> bytes:
-    """What precedes the length of a nested message: field number and wire type 2 (length-delimited)."""
-    return _varint(message.DESCRIPTOR.fields_by_name[name].number << 3 | 2)
-
-
-def _varint(number: int) -> bytes:
-    """Protobuf's base-128 form of a number >= 0, least significant group first."""
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
 
 
 def _first_line(error: BaseException) -> str:

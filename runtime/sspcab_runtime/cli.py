@@ -18,10 +18,12 @@ from sspcab_edge.manifest import Precision
 from sspcab_edge.protocols import Source
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
+from sspcab_runtime.overlay import heat_range
 from sspcab_runtime.pipeline import Failure, Result
 from sspcab_runtime.progress import Progress
 from sspcab_runtime.saving import OverlayFolder
 from sspcab_runtime.sources import open_source
+from sspcab_runtime.tables import apart
 
 __all__ = ["command", "main"]
 
@@ -99,7 +101,8 @@ def command(
             progress=lambda done, of: progress.update(done, of, "parity inputs, once on this device"),
         )
         with detector:
-            overlays = None if folder is None else OverlayFolder(folder)
+            heat = heat_range(detector.bundle.manifest.decision, detector.threshold)
+            overlays = None if folder is None else OverlayFolder(folder, heat)
             _judge(detector, frames, source, overlays, limit, as_json, progress)
 
 
@@ -154,8 +157,9 @@ def _say_conversion(result: Result, said: set[str]) -> None:
 def _line(result: Result) -> str:
     verdict = result.verdict
     word = {True: "anomalous", False: "normal", None: "-"}[verdict.anomalous]
-    score = "warming up" if verdict.score is None else f"{verdict.score:.5g}"
-    threshold = "-" if verdict.threshold is None else f"{verdict.threshold:.5g}"
+    score, threshold = apart(verdict.score, verdict.threshold)
+    if verdict.score is None:
+        score = "warming up"
     where = result.frame.path or f"frame {result.frame.index}"
     return f"{word:<9}  score {score:<10}  threshold {threshold:<10}  {result.latency_ms:>8.1f} ms  {where}"
 

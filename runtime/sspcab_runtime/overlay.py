@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sspcab_edge.manifest import Decision
 from sspcab_edge.protocols import Verdict
+from sspcab_runtime.tables import apart
 
-__all__ = ["Tile", "contact_sheet", "draw_overlay", "thumbnail"]
+__all__ = ["Tile", "contact_sheet", "draw_overlay", "heat_range", "thumbnail"]
 
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -28,17 +30,26 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 10
 
 
-def draw_overlay(pixels: Pixels, verdict: Verdict, *, heat_top: float | None = None) -> Pixels:
-    """A picture with its score map as heat, below a banner with verdict, score and threshold.
+def heat_range(decision: Decision, threshold: float | None) -> tuple[float, float] | None:
+    """Values of the map without heat and with full heat, the same for every picture of a bundle.
 
-    Heat is transparent where the map is 0 and strongest from ``heat_top`` up. That is twice the threshold by
-    default, so that pictures of one bundle can be compared; without a (positive) threshold it is the map's
-    own maximum, which makes even a harmless picture glow somewhere.
+    From the median score of normal pictures (0 where it is not known), as far above the threshold as that
+    is below it. None where there is no threshold, or it is not above that.
+    """
+    normal = 0.0 if decision.normal is None else decision.normal.median
+    if threshold is None or threshold <= normal:
+        return None
+    return normal, 2 * threshold - normal
+
+
+def draw_overlay(pixels: Pixels, verdict: Verdict, *, heat: tuple[float, float] | None = None) -> Pixels:
+    """A picture with its score map as heat, below a banner with verdict, score and threshold.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the frame as it was judged.
         verdict: Its verdict.
-        heat_top: Value of the map with full heat.
+        heat: Values of the map that are transparent and that have full heat: see :func:`heat_range`. None
+            takes the map's own minimum and maximum, which makes even a harmless picture glow somewhere.
 
     Returns:
         (H', W', 3) uint8 RGB, 360 to 1280 pixels wide; what is tall and narrow gets margins.
@@ -49,21 +60,17 @@ def draw_overlay(pixels: Pixels, verdict: Verdict, *, heat_top: float | None = N
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     picture = np.asarray(cv2.resize(pixels, size, interpolation=method), dtype=np.uint8)
     if verdict.map is not None:
-        heat = np.nan_to_num(verdict.map)
-        top = _heat_top(heat, verdict.threshold) if heat_top is None else heat_top
-        picture = _blend_heat(picture, heat, top)
+        values = np.nan_to_num(verdict.map)
+        low, high = (float(values.min()), float(values.max())) if heat is None else heat
+        picture = _blend_heat(picture, values, low, high)
     margin = max(0, _MIN_WIDTH - picture.shape[1])
     picture = np.pad(picture, ((0, 0), (margin // 2, margin - margin // 2), (0, 0)))
     return np.vstack([_banner(verdict, picture.shape[1]), picture])
 
 
-def _heat_top(heat: npt.NDArray[np.float32], threshold: float | None) -> float:
-    return 2 * threshold if threshold is not None and threshold > 0 else float(heat.max())
-
-
-def _blend_heat(picture: Pixels, heat: npt.NDArray[np.float32], top: float) -> Pixels:
+def _blend_heat(picture: Pixels, values: npt.NDArray[np.float32], low: float, high: float) -> Pixels:
     size = (picture.shape[1], picture.shape[0])
-    share = np.zeros_like(heat) if top <= 0 else np.clip(heat / np.float32(top), 0, 1)
+    share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
     share = np.asarray(cv2.resize(share, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
     levels = np.asarray(np.rint(share * 255), dtype=np.uint8)
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1].astype(np.float32)
@@ -79,9 +86,10 @@ def _banner(verdict: Verdict, width: int) -> Pixels:
         colour, word = _GREY, "NO THRESHOLD"
     else:
         colour, word = (_RED, "ANOMALOUS") if verdict.anomalous else (_GREEN, "NORMAL")
-    figures = "" if verdict.score is None else f"score {verdict.score:.4g}"
+    score, threshold = apart(verdict.score, verdict.threshold)
+    figures = "" if verdict.score is None else f"score {score}"
     if verdict.threshold is not None:
-        figures += f"  threshold {verdict.threshold:.4g}"
+        figures += f"  threshold {threshold}"
     scale = min(max(width / 900, 0.55), 1.0)
     word_size, line = _text_size(word, scale, 2)
     figures_size, _ = _text_size(figures, scale, 1)

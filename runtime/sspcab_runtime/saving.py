@@ -25,12 +25,17 @@ class OverlayFolder:
     The contact sheet shows results spread evenly over the run: when it is full every other tile is dropped
     and only every second further result is taken, so that memory stays bounded on a video of any length.
 
+    Args:
+        folder: Made where it does not exist.
+        heat: For every overlay: see :func:`sspcab_runtime.overlay.heat_range`.
+
     Raises:
         OutputError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, heat: tuple[float, float] | None = None) -> None:
         self.folder = folder
+        self._heat = heat
         self._tiles: list[Tile] = []
         self._stride = 1
         self._seen = 0
@@ -46,7 +51,7 @@ class OverlayFolder:
             OutputError: It cannot be written.
         """
         frame = result.frame
-        overlay = draw_overlay(frame.pixels, result.verdict)
+        overlay = draw_overlay(frame.pixels, result.verdict, heat=self._heat)
         name = f"{frame.index:06d}" if frame.path is None else f"{frame.index:06d}_{Path(frame.path).stem}"
         path = self.folder / f"{name}.png"
         _write_png(path, overlay)

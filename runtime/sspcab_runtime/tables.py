@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["number", "table"]
+__all__ = ["apart", "number", "table"]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -24,3 +24,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 def number(value: float | None, digits: int = 4) -> str:
     """A number with that many significant digits; ``-`` for none."""
     return "-" if value is None else f"{value:.{digits}g}"
+
+
+def apart(first: float | None, second: float | None) -> tuple[str, str]:
+    """Two numbers with four significant digits, or as many more as it takes to tell them apart."""
+    digits = 4
+    while digits < 17 and first != second and number(first, digits) == number(second, digits):
+        digits += 1
+    return number(first, digits), number(second, digits)

@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sspcab_edge.decision import quantiles
 from sspcab_edge.errors import OutputError
+from sspcab_edge.manifest import Decision
 from sspcab_edge.protocols import Frame, Verdict
-from sspcab_runtime.overlay import Tile, contact_sheet, draw_overlay, thumbnail
+from sspcab_runtime.overlay import Tile, contact_sheet, draw_overlay, heat_range, thumbnail
 from sspcab_runtime.pipeline import Result
 from sspcab_runtime.saving import OverlayFolder
+from sspcab_runtime.tables import apart
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -61,11 +64,49 @@ def test_heat_lies_where_the_map_is_high_and_nowhere_else() -> None:
 
 
 def test_heat_can_be_compared_between_pictures_of_one_bundle() -> None:
-    faint = draw_overlay(GREY, Verdict(0.05, 0.5, False, SPOT * 0.05))[-200:]
-    strong = draw_overlay(GREY, Verdict(0.9, 0.5, True, SPOT))[-200:]
+    heat = heat_range(Decision(threshold=0.5, policy="given"), 0.5)
+    assert heat == (0.0, 1.0)
+    faint = draw_overlay(GREY, Verdict(0.05, 0.5, False, SPOT * 0.05), heat=heat)[-200:]
+    strong = draw_overlay(GREY, Verdict(0.9, 0.5, True, SPOT), heat=heat)[-200:]
     assert np.abs(faint.astype(int) - GREY).max() < 15 < np.abs(strong.astype(int) - GREY).max()
     alone = draw_overlay(GREY, Verdict(0.05, None, None, SPOT * 0.05))[-200:]
-    assert np.abs(alone.astype(int) - GREY).max() > 40, "without a threshold it is relative"
+    assert np.abs(alone.astype(int) - GREY).max() > 40, "on its own it is relative"
+
+
+def test_what_is_normal_for_a_bundle_has_no_heat() -> None:
+    """Seen with a weak detector, whose maps are 0.473 everywhere: a green veil over every picture."""
+    normal = quantiles([0.4728, 0.473, 0.4732])
+    decision = Decision(threshold=0.4735, policy="given", normal=normal)
+    heat = heat_range(decision, decision.threshold)
+    assert heat == pytest.approx((0.473, 0.474))
+    veil = np.full((20, 40), 0.473, dtype=np.float32)
+    assert np.array_equal(draw_overlay(GREY, Verdict(0.473, 0.4735, False, veil), heat=heat)[-200:], GREY)
+    spot = np.where(SPOT > 0, np.float32(0.4742), veil)
+    picture = draw_overlay(GREY, Verdict(0.4742, 0.4735, True, spot), heat=heat)[-200:]
+    assert np.abs(picture.astype(int) - GREY).max() > 60
+
+
+@pytest.mark.parametrize(("threshold", "median"), [(None, 0.1), (0.1, 0.2), (-0.5, None), (0.0, None)])
+def test_without_a_range_heat_is_relative(threshold: float | None, median: float | None) -> None:
+    normal = None if median is None else quantiles([median])
+    assert heat_range(Decision(threshold=threshold, policy="given", normal=normal), threshold) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [
+        (0.81, 0.35, ("0.81", "0.35")),
+        (0.47312, 0.47308, ("0.47312", "0.47308")),
+        (0.5, 0.5, ("0.5", "0.5")),
+        (0.5, None, ("0.5", "-")),
+        (0.1, 0.1 + 2e-17, ("0.10000000000000001", "0.10000000000000002")),
+        (1.0, 1.0 + 1e-12, ("1", "1.000000000001")),
+    ],
+)
+def test_numbers_that_differ_look_different(
+    first: float | None, second: float | None, shown: tuple[str, str]
+) -> None:
+    assert apart(first, second) == shown
 
 
 @pytest.mark.parametrize("top", [SPOT * 0, SPOT * np.nan])

@@ -282,6 +282,19 @@ def test_a_video_that_was_cut_off_says_so(
             pass
 
 
+def test_a_video_cut_off_between_two_frames(film: Callable[..., Path]) -> None:
+    """No packet is half there; only the file's index knows that more were promised."""
+    av = pytest.importorskip("av", reason="av is not installed: no videos")
+    path = film("start.mp4", COLOURS * 5, codec="libx264", options={"movflags": "faststart"})
+    with av.open(str(path)) as container:
+        middle = container.streams.video[0].index_entries[15]
+        assert 0 < middle.pos < path.stat().st_size
+    path.write_bytes(path.read_bytes()[: middle.pos])
+    with closing(open_source(str(path))) as source, pytest.raises(SourceError, match=r"after \d+ frames"):
+        for _ in source:
+            pass
+
+
 @pytest.mark.parametrize("content", [b"", b"just some text\n" * 50, bytes(range(256)) * 40])
 def test_what_is_no_video(tmp_path: Path, content: bytes) -> None:
     pytest.importorskip("av", reason="av is not installed: no videos")

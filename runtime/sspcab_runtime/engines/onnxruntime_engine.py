@@ -41,6 +41,7 @@ def import_onnxruntime() -> Any:
         MissingPackageError: It is not installed.
         EngineError: It is installed and cannot be imported.
     """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         return importlib.import_module("onnxruntime")
     except ModuleNotFoundError as error:

@@ -1,0 +1,208 @@
+"""One artifact of a bundle on one backend: what is measured, and in which order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sspcab_bench.checking import PackCheck
+from sspcab_bench.files import read_text
+from sspcab_bench.inputs import PACK, Endless, pack_files, spread
+from sspcab_bench.phases import engine_alone, latency, one_frame, stream
+from sspcab_bench.summary import Statistics
+from sspcab_bench.timing import WarmUp, warm_up
+from sspcab_edge.bundle import Bundle
+from sspcab_edge.manifest import Artifact
+from sspcab_edge.protocols import Source
+from sspcab_runtime.detector import Detector
+from sspcab_runtime.engines import load_engine
+from sspcab_runtime.engines.base import GraphEngine
+from sspcab_runtime.frontends import open_front_end
+from sspcab_runtime.machine import PROC
+from sspcab_runtime.pipeline import Result
+from sspcab_runtime.sources import open_source
+from sspcab_runtime.sources.pictures import Pictures
+
+__all__ = ["Job", "Measured", "measure_artifact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to measure.
+
+    Attributes:
+        bundle: Its folder.
+        artifact: Name of one of its artifacts.
+        backend: What runs it.
+        threads: Of one inference; None leaves it to the backend, as the runtime does.
+        seconds: At least so long for each of latency, stream and engine alone; at most for each half of
+            warming up.
+        source: URI of frames to measure on; None is the bundle's parity pack.
+    """
+
+    bundle: str
+    artifact: str
+    backend: str
+    threads: int | None
+    seconds: float
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        target: Of the artifact.
+        precision: Of the artifact.
+        backend: What ran it.
+        version: Of the backend's library.
+        threads: Of one inference; None was left to the backend.
+        load_s: From a process that knows nothing of the backend to a loaded artifact; the files were in the
+            page cache.
+        first_infer_ms: The first inference, on zeros: it allocates memory and picks kernels.
+        warm_up: How warming up went.
+        latency: From the beginning of decoding to the verdict, one frame at a time.
+        stages: The same frames, by stage of the runtime's pipeline, in its order.
+        fps: Frames a second through the runtime's pipeline, with its stages overlapped.
+        engine_fps: Frames a second of the engine alone, one call after the other.
+        peak_rss_mb: Most memory that the process held at once, in MiB; None where the kernel does not say.
+        inputs: Inputs of the parity pack.
+        checked: Those of them whose verdicts, while they were measured, were compared with the source's.
+        max_abs_score_diff: The farthest of those scores from the source's.
+    """
+
+    target: str
+    precision: str
+    backend: str
+    version: str
+    threads: int | None
+    load_s: float
+    first_infer_ms: float
+    warm_up: WarmUp
+    latency: Statistics
+    stages: dict[str, Statistics]
+    fps: float
+    engine_fps: float
+    peak_rss_mb: float | None
+    inputs: int
+    checked: int
+    max_abs_score_diff: float
+
+    @property
+    def artifact(self) -> str:
+        """Name of the artifact, as in ``onnx-fp32``."""
+        return f"{self.target}-{self.precision}"
+
+
+def measure_artifact(job: Job, *, proc: Path = PROC) -> Measured:
+    """Load, warm up, and measure: one frame at a time, then as a stream, then the engine alone.
+
+    Every verdict on an input of the parity pack is compared with the source's. Where frames come from
+    elsewhere, the pack is replayed first, as much of it as fits into warming up.
+
+    Raises:
+        BundleError: No bundle, or one that was changed.
+        MissingPackageError: The backend is not installed.
+        EngineError: The backend refuses the artifact.
+        SourceError: The source cannot be opened, or gives no frames.
+        PictureError: A picture of the source cannot be decoded.
+        GateError: The artifact does not give the source's verdicts.
+    """
+    bundle = Bundle.open(job.bundle)
+    artifact = next(a for a in bundle.manifest.artifacts if a.name == job.artifact)
+    threshold = bundle.manifest.decision.threshold
+    front_end = open_front_end(bundle.manifest, artifact, threshold)
+    check = PackCheck(bundle, artifact)
+    order = spread(check.inputs)
+    engine, load_s, first_infer_ms = _load(bundle, artifact, job)
+    with (
+        Detector(bundle, artifact, engine, front_end, threshold) as detector,
+        closing(_pack(bundle, order)) as pack,
+        closing(pack if job.source is None else Endless(_opener(job.source))) as source,
+    ):
+
+        def see(result: Result) -> None:
+            if source is pack:
+                check.see(order[result.frame.index], result.verdict, with_map=False)
+
+        on = f"{engine.backend} {engine.version}"
+        warmth = _warm_up(detector, pack, source, check, order, job.seconds)
+        check.require(on)
+        whole, stages = latency(detector, source, see, job.seconds)
+        fps = stream(detector, source, see, job.seconds)
+        engine_fps = engine_alone(detector, source, job.seconds)
+        parity = check.require(on)
+    return Measured(
+        target=artifact.target,
+        precision=artifact.precision,
+        backend=engine.backend,
+        version=engine.version,
+        threads=job.threads,
+        load_s=load_s,
+        first_infer_ms=first_infer_ms,
+        warm_up=warmth,
+        latency=whole,
+        stages=stages,
+        fps=fps,
+        engine_fps=engine_fps,
+        peak_rss_mb=_peak_rss_mb(proc),
+        inputs=check.inputs,
+        checked=check.checked,
+        max_abs_score_diff=parity.max_abs_score_diff,
+    )
+
+
+def _load(bundle: Bundle, artifact: Artifact, job: Job) -> tuple[GraphEngine, float, float]:
+    """The artifact on its backend, seconds of loading it, milliseconds of the first inference.
+
+    Making an engine ends with one inference on zeros, which the engine's clocks tell.
+    """
+    manifest = bundle.manifest
+    start = time.perf_counter()
+    engine = load_engine(
+        job.backend,
+        bundle.file(artifact.files[0]),
+        manifest.inputs,
+        manifest.outputs,
+        precision=artifact.precision,
+        threads=job.threads,
+    )
+    elapsed_s = time.perf_counter() - start
+    first_infer_ms = sum(engine.stages_ms.values())
+    return engine, elapsed_s - first_infer_ms / 1e3, first_infer_ms
+
+
+def _pack(bundle: Bundle, order: list[int]) -> Endless:
+    files = pack_files(bundle)
+    ordered = [files[number] for number in order]
+    return Endless(lambda: Pictures(PACK, ordered))
+
+
+def _opener(uri: str) -> Callable[[], Source]:
+    return lambda: open_source(uri)
+
+
+def _warm_up(
+    detector: Detector, pack: Endless, source: Endless, check: PackCheck, order: list[int], cap_s: float
+) -> WarmUp:
+    """Replay the pack, or as much of it as fits; then run the source until its speed settles."""
+    start = time.perf_counter()
+    for number in order:
+        check.see(number, one_frame(detector, pack).verdict, with_map=True)
+        if time.perf_counter() - start >= cap_s:
+            break
+    detector.front_end.reset()
+    return warm_up(lambda: one_frame(detector, source).latency_ms, cap_s=cap_s)
+
+
+def _peak_rss_mb(proc: Path) -> float | None:
+    """The kernel's high-water mark of this program; ``ru_maxrss`` is its parent's where that is higher."""
+    for line in read_text(proc / "self" / "status").splitlines():
+        name, _, rest = line.partition(":")
+        if name == "VmHWM" and rest.split()[:1] and rest.split()[0].isdigit():
+            return int(rest.split()[0]) / 1024
+    return None

@@ -1,0 +1,218 @@
+"""``sspcab-bench``: how fast a bundle is on this machine, and what folding the block gains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sspcab_bench.block_suite import SHAPES, BlockOptions, Shape
+from sspcab_bench.block_suite import run as run_blocks
+from sspcab_bench.bundle_suite import BundleOptions
+from sspcab_bench.bundle_suite import run as run_bundle
+from sspcab_bench.caveats import about_load, about_machine, about_order, about_stability
+from sspcab_bench.inputs import PACK
+from sspcab_bench.load import load_between, read_cpu_times
+from sspcab_bench.machine import read_machine
+from sspcab_bench.report import block_json, bundle_json, encode
+from sspcab_bench.text_report import block_text, bundle_text
+from sspcab_edge.block import DIALECTS
+from sspcab_edge.bundle import Bundle
+from sspcab_edge.command import common_options, json_option, run
+from sspcab_edge.errors import OutputError
+from sspcab_runtime.cache import write_atomically
+from sspcab_runtime.engines import ENGINES
+
+__all__ = ["group", "main"]
+
+_NAME = "sspcab-bench"
+_BUNDLE = "bundle"
+
+
+class _BundleByDefault(click.Group):
+    """A group whose first argument is a verb, or else a bundle to measure."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Options before a bundle are the bundle suite's."""
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        if args and args[0].startswith("-") and args[0].partition("=")[0] not in own:
+            args = [_BUNDLE, *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """What is no verb is a bundle."""
+        if self.get_command(ctx, args[0]) is None:
+            args = [_BUNDLE, *args]
+        return super().resolve_command(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Both forms."""
+        formatter.write_usage(ctx.command_path, "BUNDLE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "block [OPTIONS]")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options of the bundle suite, which is what one gets without a verb."""
+        command = self.commands[_BUNDLE]
+        with click.Context(command, info_name=_BUNDLE, parent=ctx) as inner:
+            command.format_options(inner, formatter)
+        self.format_commands(ctx, formatter)
+
+
+def _read_shapes(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Shape, ...]:
+    """Shapes from ``C@HxW``; all of :data:`SHAPES` where none is given."""
+    shapes = []
+    for value in values:
+        channels, _, size = value.partition("@")
+        numbers = [channels, *size.lower().split("x")]
+        if len(numbers) != 3 or not all(number.isdecimal() and int(number) > 0 for number in numbers):
+            text = f"{value!r} is no shape: expected CHANNELS@HEIGHTxWIDTH, as in 64@32x32"
+            raise click.BadParameter(text, context, parameter)
+        shapes.append(Shape(*map(int, numbers)))
+    return tuple(shapes) or SHAPES
+
+
+def _shared_options(seconds: float, seconds_help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options that both suites have."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option(
+                "--output", type=click.Path(path_type=Path, dir_okay=False),
+                help="Write the report to this file too, as JSON.",
+            ),
+            click.option(
+                "--seconds", type=click.FloatRange(0, min_open=True), default=seconds, show_default=True,
+                help=seconds_help,
+            ),
+            click.option(
+                "--backend", "backends", multiple=True, type=click.Choice(list(ENGINES)),
+                help="Only this backend; repeat for several. [default: all that are installed]",
+            ),
+        ):  # fmt: skip
+            command = option(command)
+        return json_option(command)
+
+    return add
+
+
+@click.group(name=_NAME, cls=_BundleByDefault, no_args_is_help=True)
+@common_options
+def group() -> None:
+    """Measure BUNDLE on this machine: latency, frames a second, stages, start and memory.
+
+    Every artifact is run on every backend that runs it, in a process of its own, on the inputs of the
+    bundle's parity pack; verdicts are compared with the expected ones while they are measured. Exit 3 when
+    they differ. (A bundle whose folder has the name of a command: ./block.)
+    """
+
+
+@group.command(_BUNDLE, hidden=True)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--source", metavar="URI", help="Measure on this picture, folder or video instead of the parity pack."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
+@_shared_options(3.0, "At least so long for each of latency, stream and engine alone.")
+@common_options
+def bundle_command(
+    bundle: Path,
+    backends: tuple[str, ...],
+    threads: int | None,
+    seconds: float,
+    source: str | None,
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Measure BUNDLE on this machine."""
+    _check_output(output)
+    opened = Bundle.open(bundle)
+    machine, before = read_machine(), read_cpu_times()
+    results = run_bundle(opened, BundleOptions(backends, threads, seconds, source), _progress)
+    load = load_between(before, read_cpu_times())
+    series = [(f"{result.artifact} on {result.backend}", result.latency) for result in results]
+    warnings = [
+        *about_machine(machine, threads),
+        *about_load(load),
+        *about_stability(series),
+        *about_order(results),
+    ]
+    measured_on = PACK if source is None else source
+    report = bundle_json(opened, results, machine, load, source=measured_on, warnings=warnings)
+    text = bundle_text(opened, results, machine, source=measured_on, warnings=warnings)
+    _give(report, text, as_json, output)
+
+
+@group.command("block")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="C@HxW", callback=_read_shapes,
+    help=f"What goes through the block; repeat for several. [default: {', '.join(map(str, SHAPES))}]",
+)  # fmt: skip
+@click.option(
+    "--dialect", type=click.Choice(list(DIALECTS)), default="official", show_default=True,
+    help="How the block computes.",
+)  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: cores it may use]"
+)
+@_shared_options(2.0, "At least so long for each shape on each backend.")
+@common_options
+def block_command(
+    shapes: tuple[Shape, ...],
+    dialect: str,
+    backends: tuple[str, ...],
+    threads: int | None,
+    seconds: float,
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Measure what folding the SSPCAB block gains, shape by shape.
+
+    A block with random weights (k 1, d 1, fp32, batch 1), as torch exports it and as the exporter folds it;
+    checked to be equal, then measured in turns. Needs the packages of the exporter.
+    """
+    _check_output(output)
+    machine, before = read_machine(), read_cpu_times()
+    used = machine.usable_cores if threads is None else threads
+    options = BlockOptions(used, backends, dialect, shapes, seconds)
+    comparisons = run_blocks(options, _progress)
+    load = load_between(before, read_cpu_times())
+    warnings = [*about_machine(machine, used), *about_load(load)]
+    report = block_json(comparisons, machine, load, warnings=warnings)
+    _give(report, block_text(comparisons, machine, warnings=warnings), as_json, output)
+
+
+def _progress(text: str) -> None:
+    click.echo(f"{_NAME}: {text}", err=True)
+
+
+def _check_output(output: Path | None) -> None:
+    """Refuse before a long measurement what could not be written after it."""
+    if output is not None and not output.absolute().parent.is_dir():
+        raise OutputError(
+            f"{output.absolute().parent} does not exist: make it, or write {output.name} elsewhere"
+        )
+
+
+def _give(report: dict[str, Any], text: str, as_json: bool, output: Path | None) -> None:
+    data = encode(report)
+    click.echo(data.decode() if as_json else text, nl=not as_json)
+    if output is not None:
+        try:
+            write_atomically(output, data)
+        except OSError as error:
+            raise OutputError(f"cannot write {output}: {error.strerror}") from error
+
+
+def main() -> None:
+    """Entry point of ``sspcab-bench``."""
+    run(group, _NAME)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The phases of a measurement, all through the steps of the runtime's own pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+
+from sspcab_bench.inputs import Endless
+from sspcab_bench.summary import Statistics, summarise
+from sspcab_bench.timing import MIN_COUNT, measure, stopwatch, until
+from sspcab_edge.errors import SourceError
+from sspcab_edge.ports import Array
+from sspcab_runtime.detector import Detector
+from sspcab_runtime.pipeline import Failure, Result, decode_and_prepare, finish, infer
+
+__all__ = ["See", "engine_alone", "latency", "one_frame", "stream"]
+
+_IN_FLIGHT = 6
+"""Frames that may be on their way through the stream: so many are let through before its clock starts."""
+
+_ENGINE_INPUTS = 8
+"""Prepared inputs that the engine alone is measured on, in turn."""
+
+See = Callable[[Result], None]
+"""Told of every result that is measured; called outside of all clocks but the stream's."""
+
+
+def one_frame(detector: Detector, source: Endless) -> Result:
+    """One frame with a verdict, through the pipeline's steps one after the other.
+
+    A new pass is opened between the clocks of two frames; frames that a front-end only warms up on are
+    passed over.
+    """
+    ended = False
+    while True:
+        try:
+            ahead = decode_and_prepare(source.current, detector.front_end)
+        except StopIteration:
+            if ended:
+                raise SourceError(f"{source.uri} gives no frame with a verdict to measure with") from None
+            ended = True
+            source.begin_again()
+            continue
+        if isinstance(ahead, Failure):
+            raise ahead.error
+        result = finish(infer(ahead, detector.engine), detector.front_end, detector.threshold)
+        if result.verdict.score is not None:
+            return result
+
+
+def latency(
+    detector: Detector, source: Endless, see: See, seconds: float
+) -> tuple[Statistics, dict[str, Statistics]]:
+    """Latency of frames taken one at a time, from decoding to verdict, and of their stages."""
+    stages: dict[str, list[float]] = {}
+
+    def timed() -> float:
+        result = one_frame(detector, source)
+        see(result)
+        for stage, value in result.stages_ms.items():
+            stages.setdefault(stage, []).append(value)
+        return result.latency_ms
+
+    whole = summarise(measure(timed, seconds=seconds))
+    return whole, {stage: summarise(values) for stage, values in stages.items()}
+
+
+def stream(detector: Detector, source: Endless, see: See, seconds: float) -> float:
+    """Frames a second with the stages overlapped, once the stream is full."""
+    detector.front_end.reset()
+    with closing(detector.stream(source)) as results:
+        for _ in range(_IN_FLIGHT):
+            see(_judged(next(results)))
+        start = time.perf_counter()
+        count = 0
+        for _ in until(seconds, MIN_COUNT):
+            see(_judged(next(results)))
+            count += 1
+        return count / (time.perf_counter() - start)
+
+
+def _judged(item: Result | Failure) -> Result:
+    if isinstance(item, Failure):
+        raise item.error
+    return item
+
+
+def engine_alone(detector: Detector, source: Endless, seconds: float) -> float:
+    """Frames a second of the engine on prepared inputs."""
+    detector.front_end.reset()
+    prepared: list[Mapping[str, Array]] = []
+    while len(prepared) < _ENGINE_INPUTS:
+        inputs = detector.front_end.push(next(source))
+        if inputs is not None:
+            prepared.append(inputs)
+    calls = 0
+
+    def one_call() -> None:
+        nonlocal calls
+        detector.engine.infer(prepared[calls % len(prepared)])
+        calls += 1
+
+    return 1e3 / summarise(measure(stopwatch(one_call), seconds=seconds)).mean

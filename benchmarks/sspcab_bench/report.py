@@ -1,0 +1,146 @@
+"""Reports of both suites as JSON: the stable keys of ``DESIGN.md`` §7, and more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from sspcab_bench.artifact import Measured
+from sspcab_bench.block_suite import BlockComparison, geometric_means
+from sspcab_bench.load import Load
+from sspcab_bench.machine import Machine
+from sspcab_bench.summary import Statistics
+from sspcab_edge.bundle import Bundle
+
+__all__ = ["block_json", "bundle_json", "encode"]
+
+_SCHEMA = 1
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def encode(report: Mapping[str, Any]) -> bytes:
+    """The bytes of a report, indented, with a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def bundle_json(
+    bundle: Bundle,
+    results: Sequence[Measured],
+    machine: Machine,
+    load: Load | None,
+    *,
+    source: str,
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """The report of the bundle suite; milliseconds, MiB and cores, unless the key says another unit."""
+    manifest = bundle.manifest
+    return {
+        "schema": _SCHEMA,
+        "created": _now(),
+        "machine": _machine_json(machine, load),
+        "bundle": {
+            "path": str(bundle.path),
+            "digest": bundle.digest,
+            "name": manifest.model.name,
+            "host": manifest.host,
+            "release": manifest.release,
+            "width": manifest.preprocess.width,
+            "height": manifest.preprocess.height,
+        },
+        "source": source,
+        "results": [_measured_json(result) for result in results],
+        "warnings": list(warnings),
+    }
+
+
+def _measured_json(result: Measured) -> dict[str, Any]:
+    return {
+        "target": result.target,
+        "precision": result.precision,
+        "backend": result.backend,
+        "version": result.version,
+        "threads": result.threads,
+        "streams": 1,
+        "batch": 1,
+        "fps": result.fps,
+        "engine_fps": result.engine_fps,
+        "latency_ms": _statistics_json(result.latency),
+        "stages_ms": {stage: statistics.mean for stage, statistics in result.stages.items()},
+        "stages": {stage: _statistics_json(statistics) for stage, statistics in result.stages.items()},
+        "count": result.latency.count,
+        "cov": result.latency.cov,
+        "stable": result.latency.stable,
+        "warm_up": asdict(result.warm_up),
+        "load_s": result.load_s,
+        "first_infer_ms": result.first_infer_ms,
+        "peak_rss_mb": result.peak_rss_mb,
+        "parity": {
+            "inputs": result.inputs,
+            "checked": result.checked,
+            "max_abs_score_diff": result.max_abs_score_diff,
+        },
+    }
+
+
+def _statistics_json(statistics: Statistics) -> dict[str, float]:
+    """Milliseconds; how many there were stands beside it."""
+    plain = asdict(statistics)
+    del plain["count"]
+    return plain
+
+
+def _machine_json(machine: Machine, load: Load | None) -> dict[str, Any]:
+    return {
+        **asdict(machine),
+        "usable_cores": machine.usable_cores,
+        "load": None if load is None else asdict(load),
+    }
+
+
+def block_json(
+    comparisons: Sequence[BlockComparison], machine: Machine, load: Load | None, *, warnings: Sequence[str]
+) -> dict[str, Any]:
+    """The report of the block suite."""
+    return {
+        "schema": _SCHEMA,
+        "created": _now(),
+        "machine": _machine_json(machine, load),
+        "results": [
+            {
+                "backend": comparison.backend,
+                "form": measured.form,
+                **_block_json(comparison),
+                "precision": "fp32",
+                "threads": comparison.threads,
+                "latency_ms": _statistics_json(measured.latency),
+                "count": measured.latency.count,
+                "cov": measured.latency.cov,
+                "stable": measured.latency.stable,
+            }
+            for comparison in comparisons
+            for measured in comparison.measured
+        ],
+        "speed_ups": [
+            {
+                "backend": comparison.backend,
+                **_block_json(comparison),
+                **asdict(comparison.speed_up),
+                "rounds": comparison.rounds,
+                "max_difference": comparison.difference,
+            }
+            for comparison in comparisons
+        ],
+        "geometric_mean": geometric_means(comparisons),
+        "warnings": list(warnings),
+    }
+
+
+def _block_json(comparison: BlockComparison) -> dict[str, Any]:
+    return {"dialect": comparison.dialect, **asdict(comparison.shape)}

@@ -1,0 +1,158 @@
+"""Reports of both suites for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sspcab_bench.artifact import Measured
+from sspcab_bench.block_suite import BlockComparison, geometric_means
+from sspcab_bench.machine import Machine
+from sspcab_bench.summary import Interval, Statistics
+from sspcab_edge.bundle import Bundle
+from sspcab_runtime.tables import number, table
+
+__all__ = ["block_text", "bundle_text"]
+
+
+def bundle_text(
+    bundle: Bundle, results: Sequence[Measured], machine: Machine, *, source: str, warnings: Sequence[str]
+) -> str:
+    """The report of the bundle suite, for a terminal."""
+    manifest = bundle.manifest
+    size = f"{manifest.preprocess.width}x{manifest.preprocess.height}"
+    title = (
+        f"{bundle.path}: {manifest.model.name}, host {manifest.host}, {size}, release {manifest.release}, "
+        f"digest {bundle.digest[:12]}"
+    )
+    names = [(result.artifact, f"{result.backend} {_short(result.version)}") for result in results]
+    speed = table(
+        ("artifact", "backend", "threads", "fps", "engine fps", "mean ms", "p50", "p90", "p95", "p99", "max",
+         "CoV"),
+        [
+            (*name, "auto" if result.threads is None else str(result.threads), _figure(result.fps),
+             _figure(result.engine_fps), *_latency_cells(result.latency), f"{result.latency.cov:.1%}")
+            for name, result in zip(names, results, strict=True)
+        ],
+        right=range(2, 12),
+    )  # fmt: skip
+    stages = list(dict.fromkeys(stage for result in results for stage in result.stages))
+    parts = table(
+        ("artifact", "backend", *stages),
+        [
+            (*name, *(_mean(result.stages.get(stage)) for stage in stages))
+            for name, result in zip(names, results, strict=True)
+        ],
+        right=range(2, 2 + len(stages)),
+    )
+    costs = table(
+        ("artifact", "backend", "load s", "first infer ms", "peak RSS MiB", "frames", "checked",
+         "score diff"),
+        [
+            (*name, _figure(result.load_s), _figure(result.first_infer_ms), _figure(result.peak_rss_mb),
+             str(result.latency.count), f"{result.checked} of {result.inputs}",
+             number(result.max_abs_score_diff, 2))
+            for name, result in zip(names, results, strict=True)
+        ],
+        right=range(2, 8),
+    )  # fmt: skip
+    return "\n".join(
+        [
+            title,
+            *_machine_lines(machine),
+            "",
+            f"latency of one frame at a time on {source}, from decoding to verdict; fps: stages overlapped",
+            speed,
+            "",
+            "mean ms of its stages",
+            parts,
+            "",
+            "start, memory, and verdicts compared with the source's",
+            costs,
+            *_warning_lines(warnings),
+        ]
+    )
+
+
+def block_text(comparisons: Sequence[BlockComparison], machine: Machine, *, warnings: Sequence[str]) -> str:
+    """The report of the block suite, for a terminal."""
+    rows = []
+    for comparison in comparisons:
+        medians = [_figure(measured.latency.p50) for measured in comparison.measured]
+        rows.append(
+            (comparison.backend, str(comparison.shape), *medians, f"{comparison.speed_up.median:.2f}",
+             _range(comparison.speed_up), str(comparison.rounds), f"{comparison.difference:.1e}")
+        )  # fmt: skip
+    forms = [measured.form for measured in comparisons[0].measured] if comparisons else []
+    speed = table(
+        ("backend", "C@HxW", *(f"{form} ms" for form in forms), "speed-up", "95 % interval", "rounds",
+         "difference"),
+        rows,
+        right=range(2, 8),
+    )  # fmt: skip
+    means = [f"{backend}: {mean:.2f}" for backend, mean in geometric_means(comparisons).items()]
+    dialects = ", ".join(sorted({comparison.dialect for comparison in comparisons}))
+    threads = ", ".join(sorted({str(comparison.threads) for comparison in comparisons}))
+    return "\n".join(
+        [
+            f"forms of the block: dialect {dialects}, k 1, d 1, fp32, batch 1, threads {threads}",
+            *_machine_lines(machine),
+            "",
+            "median ms of an inference, forms in turns; speed-up: median of the rounds' ratios",
+            speed,
+            "",
+            f"geometric mean of the speed-ups  {', '.join(means)}",
+            *_warning_lines(warnings),
+        ]
+    )
+
+
+def _machine_lines(machine: Machine) -> list[str]:
+    hardware = [
+        machine.board,
+        machine.cpu,
+        f"{machine.usable_cores} of {machine.logical_cores} cores",
+        " ".join(machine.flags),
+        *(f"governor {governor}" for governor in machine.governors),
+        None if machine.clock_mhz is None else f"{machine.clock_mhz:.0f} MHz",
+        None if machine.memory_mb is None else f"{machine.memory_mb} MiB",
+        *machine.gpus,
+    ]
+    software = [
+        machine.system,
+        f"kernel {machine.kernel}",
+        machine.container and f"in {machine.container}",
+        f"Python {machine.python}",
+    ]
+    packages = [f"{name} {version}" for name, version in machine.packages.items()]
+    return [", ".join(filter(None, facts)) for facts in (hardware, software, packages)]
+
+
+def _warning_lines(warnings: Sequence[str]) -> list[str]:
+    return ["", *(f"warning: {warning}" for warning in warnings)] if warnings else []
+
+
+def _latency_cells(statistics: Statistics) -> list[str]:
+    s = statistics
+    return [_figure(value) for value in (s.mean, s.p50, s.p90, s.p95, s.p99, s.max)]
+
+
+def _mean(statistics: Statistics | None) -> str:
+    return "-" if statistics is None else f"{statistics.mean:.3f}"
+
+
+def _figure(value: float | None) -> str:
+    """A figure of three digits or more, never with an exponent; ``-`` for none."""
+    if value is None:
+        return "-"
+    return f"{value:.{3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def _range(interval: Interval) -> str:
+    return (
+        "-" if interval.low is None or interval.high is None else f"{interval.low:.2f} - {interval.high:.2f}"
+    )
+
+
+def _short(version: str) -> str:
+    """A version without the build that OpenVINO appends."""
+    return version.partition("-")[0]
