@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from definitions.running import Array, Arrays, RunGraph
+from sspcab_runtime.engines.openvino_engine import import_openvino
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it once, when it is first imported
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # torch reads it likewise; spinning threads starve a shared machine
@@ -34,8 +35,7 @@ def run_onnxruntime() -> RunGraph:
 @pytest.fixture(scope="session")
 def run_openvino() -> RunGraph:
     """Run a graph on OpenVINO's CPU plugin in float32, whatever this CPU would prefer."""
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
-    core = openvino.Core()
+    core = import_openvino().Core()
 
     def run(model: bytes, inputs: Arrays) -> list[Array]:
         compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from sspcab_edge.errors import GraphError, MissingPackageError
+from sspcab_edge.errors import GraphError
 from sspcab_edge.manifest import Precision
+from sspcab_runtime.engines.openvino_engine import import_openvino
 
 __all__ = ["TARGET", "export_files"]
 
@@ -23,11 +23,7 @@ def export_files(graph: Path, folder: Path, precision: Precision) -> tuple[str, 
         GraphError: OpenVINO cannot convert the graph.
         MissingPackageError: openvino is not installed.
     """
-    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingPackageError("openvino", "openvino", "the target openvino") from error
+    openvino = import_openvino()
     (folder / "openvino").mkdir(exist_ok=True)
     xml = folder / "openvino" / f"model.{precision}.xml"
     try:

@@ -50,6 +50,7 @@ def draw_overlay(pixels: Pixels, verdict: Verdict, *, heat: tuple[float, float] 
         verdict: Its verdict.
         heat: Values of the map that are transparent and that have full heat: see :func:`heat_range`. None
             takes the map's own minimum and maximum, which makes even a harmless picture glow somewhere.
+            Given, a line is drawn around what is in its upper half: above the threshold.
 
     Returns:
         (H', W', 3) uint8 RGB, 360 to 1280 pixels wide; what is tall and narrow gets margins.
@@ -62,20 +63,36 @@ def draw_overlay(pixels: Pixels, verdict: Verdict, *, heat: tuple[float, float] 
     if verdict.map is not None:
         values = np.nan_to_num(verdict.map)
         low, high = (float(values.min()), float(values.max())) if heat is None else heat
-        picture = _blend_heat(picture, values, low, high)
+        share = _share(values, low, high, size)
+        picture = _blend_heat(picture, share)
+        if heat is not None:
+            _outline(picture, share)
     margin = max(0, _MIN_WIDTH - picture.shape[1])
     picture = np.pad(picture, ((0, 0), (margin // 2, margin - margin // 2), (0, 0)))
     return np.vstack([_banner(verdict, picture.shape[1]), picture])
 
 
-def _blend_heat(picture: Pixels, values: npt.NDArray[np.float32], low: float, high: float) -> Pixels:
-    size = (picture.shape[1], picture.shape[0])
+def _share(
+    values: npt.NDArray[np.float32], low: float, high: float, size: tuple[int, int]
+) -> npt.NDArray[np.float32]:
+    """How far each pixel is from ``low`` to ``high``, 0 to 1, at (width, height) ``size``."""
     share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
-    share = np.asarray(cv2.resize(share, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    return np.asarray(cv2.resize(share, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def _blend_heat(picture: Pixels, share: npt.NDArray[np.float32]) -> Pixels:
     levels = np.asarray(np.rint(share * 255), dtype=np.uint8)
     colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1].astype(np.float32)
     weight = (share * _STRONGEST_HEAT)[..., None]
     return np.asarray(np.rint(picture * (1 - weight) + colours * weight), dtype=np.uint8)
+
+
+def _outline(picture: Pixels, share: npt.NDArray[np.float32]) -> None:
+    """Draw a line around the upper half of the range, black and white so that it shows on any surface."""
+    above = np.asarray(share >= 0.5, dtype=np.uint8)
+    contours, _ = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, _INK, 3, cv2.LINE_AA)
+    cv2.drawContours(picture, contours, -1, _WHITE, 1, cv2.LINE_AA)
 
 
 def _banner(verdict: Verdict, width: int) -> Pixels:

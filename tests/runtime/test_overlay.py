@@ -84,6 +84,13 @@ def test_what_is_normal_for_a_bundle_has_no_heat() -> None:
     spot = np.where(SPOT > 0, np.float32(0.4742), veil)
     picture = draw_overlay(GREY, Verdict(0.4742, 0.4735, True, spot), heat=heat)[-200:]
     assert np.abs(picture.astype(int) - GREY).max() > 60
+    line = (picture > 200).all(axis=2)
+    rows, columns = np.nonzero(line)
+    assert line.sum() > 40, "around what is above the threshold"
+    assert rows.min() >= 40
+    assert rows.max() <= 90
+    assert columns.min() >= 290
+    assert columns.max() <= 340
 
 
 @pytest.mark.parametrize(("threshold", "median"), [(None, 0.1), (0.1, 0.2), (-0.5, None), (0.0, None)])
