@@ -111,7 +111,7 @@ def test_one_file_with_the_same_bytes_each_time(module: TwoInTwoOut, tmp_path: P
 
 @pytest.mark.parametrize("elements", [1, 1000, 1024, 1025, 5000, 3_000_000])
 def test_large_weights_survive_the_file(elements: int, tmp_path: Path) -> None:
-    """Around the size where weights are written apart, and where protobuf's lengths grow by a byte."""
+    """Also around the sizes where protobuf's length fields grow by a byte."""
     arrays = {name: np.arange(elements, dtype=np.float32) + offset for offset, name in enumerate("ab")}
     model = graph("t = Add (x, a)\n y = Mul (t, b)", arrays, inputs="float[N,M] x", outputs="float[N,M] y")
     save_graph(model, tmp_path / "m.onnx")

@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sspcab_edge.block import DIALECTS, BlockForm, BlockSpec
-from sspcab_export.block import reduction_from
+from sspcab_export.block_keys import reduction_from
 from sspcab_export.passes._masked_sum import MaskedSum, masked_sum_of
 from sspcab_export.passes._naming import block_path, new_initializer
 from sspcab_export.passes._report import Report
