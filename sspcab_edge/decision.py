@@ -12,6 +12,7 @@ from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Decision, Quantiles, ScoreMap
 
 __all__ = [
+    "CLEARANCE",
     "DEFAULT_FALSE_ALARM_RATE",
     "apply_score_map",
     "is_anomalous",
@@ -20,6 +21,13 @@ __all__ = [
     "threshold_from_quantile",
     "threshold_from_rate",
 ]
+
+CLEARANCE = 1e-4
+"""How far a fitted threshold lies above the normal score that decides it, times max(1, IQR of the scores).
+
+The fp32 gate's tolerance: the picture with that score then has the same label in every artifact, whichever
+way the last digit is rounded.
+"""
 
 DEFAULT_FALSE_ALARM_RATE = 0.01
 """Share of normal frames that may be flagged, when nothing else is asked for."""
@@ -78,18 +86,19 @@ def threshold_from_rate(normal: Scores, rate: float = DEFAULT_FALSE_ALARM_RATE) 
             f"{n} normal pictures support a false-alarm rate of {1 / (n + 1):.3g}, not {rate:.3g}: "
             f"the highest normal score is the threshold; give {needed} or more"
         )
+    spread = quantiles(values)
     return Decision(
-        threshold=float(values[k - 1]),
+        threshold=float(values[k - 1]) + _clearance(spread),
         policy="false-alarm-rate",
         parameter=rate,
         fitted_on=n,
-        normal=quantiles(values),
+        normal=spread,
         note=note,
     )
 
 
 def threshold_from_quantile(normal: Scores, quantile: float) -> Decision:
-    """The ``quantile`` (0 to 1, linear interpolation) of the normal scores as threshold.
+    """The ``quantile`` (0 to 1, linear interpolation) of the normal scores, and :data:`CLEARANCE` above it.
 
     Raises:
         OptionError: ``quantile`` is out of range, no scores, or one that is not finite.
@@ -97,12 +106,13 @@ def threshold_from_quantile(normal: Scores, quantile: float) -> Decision:
     if not 0 <= quantile <= 1:
         raise OptionError(f"quantile is {quantile}, expected 0 to 1")
     values = _finite(normal)
+    spread = quantiles(values)
     return Decision(
-        threshold=float(np.quantile(values, quantile)),
+        threshold=float(np.quantile(values, quantile)) + _clearance(spread),
         policy="quantile",
         parameter=quantile,
         fitted_on=len(values),
-        normal=quantiles(values),
+        normal=spread,
     )
 
 
@@ -134,6 +144,10 @@ def threshold_from_labels(scores: Scores, labels: Sequence[bool]) -> Decision:
         fitted_on=len(values),
         normal=quantiles(values[~truth]),
     )
+
+
+def _clearance(spread: Quantiles) -> float:
+    return CLEARANCE * max(1.0, spread.iqr)
 
 
 def _finite(scores: Scores) -> npt.NDArray[np.float64]:

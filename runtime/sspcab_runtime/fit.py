@@ -20,7 +20,6 @@ from sspcab_edge.decision import (
 )
 from sspcab_edge.errors import EngineError, GateError, OptionError
 from sspcab_edge.manifest import Decision
-from sspcab_edge.parity import Comparison
 from sspcab_edge.preprocess import find_pictures
 from sspcab_runtime.attestation import record_attestation
 from sspcab_runtime.detector import Detector
@@ -48,9 +47,7 @@ def fit(
     """Give a bundle a threshold that suits its site, as its next release.
 
     The pictures are run through the runtime, as live frames are. The parity pack is replayed under the new
-    threshold before the manifest is replaced, so that the bundle still proves itself afterwards: a fitted
-    threshold that falls between source and artifact on a parity input (both within rounding of it) is raised
-    just past that input, and the decision's note says so.
+    threshold before the manifest is replaced, so that the bundle still proves itself afterwards.
 
     Args:
         bundle_path: The bundle, which must be writable.
@@ -81,8 +78,6 @@ def fit(
         compared = replay(bundle, artifact, detector.engine)
         scores = [] if pictures is None else normal_scores(detector, pictures, progress)
         decision = _decide(scores, rate, quantile, threshold)
-        if threshold is None:
-            decision = _clear_of_pack(decision, compared, _exact_margin(bundle))
         parity = judge_replay(bundle, artifact, compared, decision.threshold)
         if not parity.passed:
             hint = "choose a threshold away from them" if parity.flips else "see sspcab-edge verify"
@@ -129,34 +124,6 @@ def _decide(
     if quantile is not None:
         return threshold_from_quantile(scores, quantile)
     return threshold_from_rate(scores, DEFAULT_FALSE_ALARM_RATE if rate is None else rate)
-
-
-def _exact_margin(bundle: Bundle) -> float:
-    """How far artifacts that may not flip at all were from the source at export, at most."""
-    return max(
-        (a.parity.max_abs_score_diff for a in bundle.manifest.artifacts if a.parity.gate.max_flips == 0),
-        default=0.0,
-    )
-
-
-def _clear_of_pack(decision: Decision, compared: Sequence[Comparison], margin: float) -> Decision:
-    """Raise a fitted threshold until source and every exact artifact agree on every parity input.
-
-    Fitted to pictures that are in the pack too, the threshold *is* this artifact's score of one of them;
-    the source's, or another artifact's, may be a rounding error above.
-    """
-    assert decision.threshold is not None  # fitted decisions have one
-    fitted = threshold = decision.threshold
-    spans = sorted((min(c.source, c.artifact) - margin, max(c.source, c.artifact) + margin) for c in compared)
-    for low, high in spans:
-        if low <= threshold < high:
-            threshold = high
-    if threshold == fitted:
-        return decision
-    note = f"raised from {fitted!r} to {threshold!r}, clear of a parity input's score"
-    return msgspec.structs.replace(
-        decision, threshold=threshold, note=note if decision.note is None else f"{decision.note}; {note}"
-    )
 
 
 @click.command("fit")

@@ -87,7 +87,7 @@ def test_the_whole_demo(
     assert shown == [step.line for step in steps(data, output)]
     assert (
         f"exported {data}/model --target onnx --target openvino --calibration {data}/calibration "
-        f"--validation {data}/test -o {output}/bundle --force"
+        f"--validation {data}/test --false-alarm-rate 0.1 -o {output}/bundle --force"
     ) in done.stdout
     assert f"measured {output}/bundle --seconds 3" in done.stdout
     table = [line.split() for line in done.stdout.splitlines()]

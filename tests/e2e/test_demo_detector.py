@@ -1,0 +1,128 @@
+"""The committed demo detector: good at its job, and the same verdicts from every artifact."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from definitions.draem_plain import (
+    Discriminative,
+    OfficialBlock,
+    Reconstructive,
+    authors_verdict,
+    read_rgb,
+)
+from sspcab_edge.bundle import Bundle
+from sspcab_edge.metrics import auroc
+from sspcab_export import export
+from sspcab_runtime import Detector
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+BACKENDS = ("onnxruntime", "openvino")
+
+
+@pytest.fixture(scope="module")
+def networks() -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The demo checkpoint in the plain second definition; every key has to fit."""
+    (path,) = [p for p in (DEMO / "model").glob("*.pckl") if not p.stem.endswith("_seg")]
+    reconstructive, discriminative = Reconstructive(12), Discriminative(8)
+    reconstructive.encoder["block5"] = OfficialBlock(96)
+    reconstructive.load_state_dict(torch.load(path, weights_only=True))
+    segmentation = path.with_name(path.stem + "_seg.pckl")
+    discriminative.load_state_dict(torch.load(segmentation, weights_only=True))
+    return reconstructive.eval(), discriminative.eval()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo bundle for both targets."""
+    return export(
+        DEMO / "model",
+        targets=["onnx", "openvino"],
+        calibration=DEMO / "calibration",
+        validation=DEMO / "test",
+        false_alarm_rate=0.1,
+        output=tmp_path_factory.mktemp("demo") / "bundle",
+    ).bundle.path
+
+
+def held_out() -> tuple[list[Path], list[bool]]:
+    paths = sorted((DEMO / "test").rglob("*.jpg"))
+    return paths, [path.parent.name != "good" for path in paths]
+
+
+def test_the_data_are_small_enough_to_commit_and_large_enough_to_judge() -> None:
+    assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) <= 6e6
+    paths, labels = held_out()
+    assert sum(labels) >= 40
+    assert len(paths) - sum(labels) >= 30
+    for path, anomalous in zip(paths, labels, strict=True):
+        mask = DEMO / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
+        assert mask.is_file() == anomalous
+
+
+def test_the_detector_finds_held_out_defects_of_other_kinds_in_torch_and_in_every_artifact(
+    networks: tuple[torch.nn.Module, torch.nn.Module], bundle: Path
+) -> None:
+    paths, labels = held_out()
+    source = [authors_verdict(*networks, path)[0] for path in paths]
+    reached = auroc(source, labels)
+    assert reached is not None
+    assert reached >= 0.95
+    for backend in BACKENDS:
+        with Detector.open(bundle, backend=backend) as detector:
+            scores = [detector(read_rgb(path)).score for path in paths]
+        own = auroc([float(score) for score in scores if score is not None], labels)
+        assert own == pytest.approx(reached, abs=0.001)
+        np.testing.assert_allclose(np.array(scores, float), source, atol=1e-4)
+
+
+def test_the_gate_judged_sixty_pictures_and_more_with_blends_and_no_verdict_flips(bundle: Path) -> None:
+    manifest = Bundle.open(bundle).manifest
+    for artifact in manifest.artifacts:
+        parity = artifact.parity
+        assert parity.pictures >= 60
+        assert parity.blends >= 10
+        assert parity.flips == 0
+        assert parity.max_abs_score_diff <= 1e-4
+        assert parity.max_abs_map_diff is not None
+        assert parity.max_abs_map_diff <= 1e-3
+
+
+def test_colours_decide_verdicts_and_artifacts_decide_like_the_source(
+    networks: tuple[torch.nn.Module, torch.nn.Module], bundle: Path, tmp_path: Path
+) -> None:
+    """Good pictures with red and blue exchanged: most become anomalous, for source and artifacts alike."""
+    swapped = []
+    for path in sorted((DEMO / "test" / "good").glob("*.jpg")):
+        swapped.append(tmp_path / f"{path.stem}.png")
+        assert cv2.imwrite(str(swapped[-1]), read_rgb(path))  # written as if it were BGR
+    threshold = Bundle.open(bundle).manifest.decision.threshold
+    assert threshold is not None
+    source = [authors_verdict(*networks, path)[0] > threshold for path in swapped]
+    right = [
+        authors_verdict(*networks, path)[0] > threshold
+        for path in sorted((DEMO / "test" / "good").glob("*.jpg"))
+    ]
+    assert sum(a != b for a, b in zip(source, right, strict=True)) >= len(source) / 2
+    for backend in BACKENDS:
+        with Detector.open(bundle, backend=backend) as detector:
+            assert [detector(read_rgb(path)).anomalous for path in swapped] == source
+
+
+def test_every_defect_that_passes_in_the_video_is_flagged(bundle: Path) -> None:
+    command = [sys.executable, "-m", "sspcab_runtime.cli", str(bundle), str(DEMO / "surface.mp4"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [verdict["index"] for verdict in verdicts] == list(range(len(verdicts)))
+    truth = json.loads((DEMO / "surface.json").read_text())
+    for defect in truth["defects"]:
+        first, last = defect["whole"]
+        assert any(verdict["anomalous"] for verdict in verdicts[first : last + 1]), defect
