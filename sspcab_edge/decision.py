@@ -68,7 +68,7 @@ def threshold_from_rate(normal: Scores, rate: float = DEFAULT_FALSE_ALARM_RATE) 
     The k-th smallest of n exchangeable normal scores, k = ceil((n + 1)(1 - rate)), is exceeded by a new one
     with probability at most ``rate`` (split conformal prediction, Vovk et al. 2005). With fewer than
     1/rate - 1 scores no order statistic is high enough: the largest is taken, and the note says which rate
-    it stands for.
+    it stands for. The threshold lies :data:`CLEARANCE` above the score.
 
     Raises:
         OptionError: ``rate`` is not between 0 and 1, no scores, or one that is not finite.

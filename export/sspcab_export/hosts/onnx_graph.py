@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from sspcab_edge.errors import GraphError, HostError, OptionError
 from sspcab_edge.manifest import Preprocess, ResizeFilter
@@ -93,7 +94,7 @@ def load_onnx(path: Path, options: HostOptions) -> LoadedHost:
         assumptions.append("the graph is fixed to one frame a call")
     size = _wrap_input(path, graph, inputs[0], "N" if batch is None else batch, options, assumptions)
     _choose_outputs(path, graph)
-    _ir_passes_dead_code(model)
+    RemoveUnusedNodesPass()(model)
     resize: ResizeFilter = "antialias-linear" if threshold is not None else "opencv-linear"
     assumptions.append(f"frames are resized with {resize}: the graph does not tell")
     source = OnnxSource(model)
@@ -153,7 +154,7 @@ def _wrap_input(
     frames = ir.Value(name="frames", shape=ir.Shape([batch, *size, 3]), type=ir.TensorType(ir.DataType.UINT8))
     nodes = [ir.node("Cast", [frames], {"to": int(ir.DataType.FLOAT)})]
     nodes.append(ir.node("Transpose", [nodes[-1].outputs[0]], {"perm": [0, 3, 1, 2]}))
-    scale, shift = np.full((1, 1, 1, 1), 255, np.float32), None
+    scale = np.full((1, 1, 1, 1), 255, np.float32)
     nodes.append(_binary("Div", graph, nodes[-1].outputs[0], "contract_scale", scale))
     if options.normalisation == "imagenet":
         from sspcab_export.hosts.draem_network import IMAGENET_MEAN, IMAGENET_STD
@@ -243,12 +244,6 @@ def _output(node: ir.Node, name: str, like: ir.Value) -> ir.Value:
     output.name = name
     output.type = like.type
     return output
-
-
-def _ir_passes_dead_code(model: ir.Model) -> None:
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
-
-    RemoveUnusedNodesPass()(model)
 
 
 def _first_line(error: BaseException) -> str:
