@@ -15,7 +15,7 @@ import msgspec
 
 from sspcab_edge.block import BlockSpec
 from sspcab_edge.errors import BundleError
-from sspcab_edge.ports import Port
+from sspcab_edge.ports import CONTRACT_VERSION, Port
 
 __all__ = [
     "MANIFEST_NAME",
@@ -252,6 +252,11 @@ def decode_manifest(data: bytes) -> Manifest:
 
 def _check(manifest: Manifest) -> None:
     """Raise BundleError where a manifest contradicts itself."""
+    if manifest.contract != CONTRACT_VERSION:
+        raise BundleError(
+            f"{MANIFEST_NAME} has graph contract {manifest.contract}, expected {CONTRACT_VERSION}: "
+            "the bundle was made for another version of sspcab-edge"
+        )
     listed = [entry.path for entry in manifest.files]
     if len(set(listed)) != len(listed):
         raise BundleError(f"{MANIFEST_NAME} lists a file twice")

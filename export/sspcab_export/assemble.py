@@ -40,11 +40,7 @@ def named_blocks(found: Sequence[BlockSpec], known: Sequence[BlockSpec]) -> tupl
     left = list(known)
     named = []
     for block in found:
-        same = [
-            k
-            for k in left
-            if (k.channels, k.kernel, k.dilation) == (block.channels, block.kernel, block.dilation)
-        ]
+        same = [k for k in left if _geometry(k) == _geometry(block)]
         if not same:
             named.append(block)
             continue
@@ -59,6 +55,7 @@ def _geometry(block: BlockSpec) -> tuple[int, int, int]:
 
 
 def kept_branches(blocks: Sequence[BlockSpec]) -> list[str]:
+    """A note for every block that the graph still holds as branches."""
     return [
         f"block at {block.path} keeps its branches: the {block.dialect} dialect has no single convolution"
         if block.dialect == "tensorflow"

@@ -56,7 +56,6 @@ class GraphEngine(ABC):
     package: str
     extra: str
     version: str
-    max_batch: int | None = None
 
     def __init__(
         self,
@@ -84,6 +83,12 @@ class GraphEngine(ABC):
         except BaseException:
             self.close()
             raise
+
+    @property
+    def max_batch(self) -> int | None:
+        """Largest N: what a port fixes it to, or None where it is free."""
+        fixed = [port.shape[0] for port in self.inputs if port.shape and isinstance(port.shape[0], int)]
+        return min(fixed, default=None)
 
     @property
     def stages_ms(self) -> Mapping[str, float]:

@@ -143,6 +143,8 @@ def test_a_graph_fixed_to_one_picture_stays_so(tmp_path: Path) -> None:
     exported = export(tmp_path / "one.onnx", targets=["onnx", "openvino"], output=tmp_path / "bundle")
     manifest = exported.bundle.manifest
     assert manifest.inputs[0].shape == (1, SIZE, SIZE, 3)
+    with Detector.open(tmp_path / "bundle") as detector:
+        assert detector.engine.max_batch == 1
     assert "one frame a call" in " ".join(manifest.model.assumptions)
     save(network(AnomalibBlock(64)), tmp_path / "two.onnx", "dynamo", ["score", "map"], dynamic=False)
     with pytest.raises(HostError, match="takes 2 pictures at once"):
