@@ -10,6 +10,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("sspcab_runtime.doctor:command", "Say what this machine has, and what is missing."),
     "inspect": ("sspcab_runtime.inspect:command", "Show what is in a bundle."),
     "verify": ("sspcab_runtime.verify:command", "Replay a bundle's parity pack on this device."),
+    "tune": ("sspcab_runtime.tune_command:command", "Find the fastest way to run a bundle here."),
     "fit": ("sspcab_runtime.fit:command", "Fit a bundle's threshold to normal pictures."),
     "demo": ("sspcab_edge.demo:command", "Export, verify, run and benchmark the demo detector."),
 }

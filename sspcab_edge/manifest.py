@@ -21,6 +21,7 @@ __all__ = [
     "MANIFEST_NAME",
     "SCHEMA",
     "Artifact",
+    "Calibration",
     "Decision",
     "FileEntry",
     "FrontEndSpec",
@@ -42,8 +43,8 @@ __all__ = [
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
 
-Target = Literal["onnx", "openvino"]
-Precision = Literal["fp32"]
+Target = Literal["onnx", "openvino", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8"]
 ResizeFilter = Literal["opencv-linear", "antialias-linear"]
 Policy = Literal["false-alarm-rate", "quantile", "best-f1", "checkpoint", "given", "none"]
 
@@ -136,34 +137,42 @@ class ScoreMap(_Record, frozen=True, kw_only=True):
 
 
 class Gate(_Record, frozen=True, kw_only=True):
-    """What an artifact had to reach: flips allowed, and largest differences of score and map.
+    """What an artifact has to reach; a limit that is None is not asked for.
 
-    ``score_tolerance`` is absolute, already multiplied by ``max(1, IQR of normal scores)``.
+    ``max_flips`` counts all that is compared, blends included. ``max_flips_upper95`` limits the 95 % upper
+    bound of the flip rate on pictures (blends are chosen to lie near the threshold: their flips say nothing
+    of a rate). ``max_auroc_drop`` applies where labels exist. ``score_tolerance`` is absolute, already
+    multiplied by ``max(1, IQR of normal scores)``.
     """
 
-    max_flips: int
-    score_tolerance: float
-    map_tolerance: float
+    max_flips: int | None = None
+    max_flips_upper95: float | None = None
+    max_auroc_drop: float | None = None
+    score_tolerance: float | None = None
+    map_tolerance: float | None = None
 
 
 class Parity(_Record, frozen=True, kw_only=True):
     """Source against artifact on the judge pictures, from file to verdict.
 
     ``pictures`` counts all that were compared, ``blends`` those of them that were mixed to lie near the
-    threshold. ``margin`` is the smallest distance of a source score to the threshold. ``flips_upper95`` is
-    the exact 95 % upper bound of the flip rate (None without a threshold). ``scene`` is ``built-in`` when no
-    pictures of the user's scene were given.
+    threshold. ``engine`` names what computed the artifact's side. ``margin`` is the smallest distance of a
+    source score to the threshold. ``flips`` counts all labels that changed, ``blend_flips`` those of blends;
+    ``flips_upper95`` is the exact 95 % upper bound of the flip rate on pictures that are no blends (None
+    without a threshold). ``scene`` is ``built-in`` when no pictures of the user's scene were given.
     """
 
     pictures: int
     labelled: int
     blends: int
     scene: Literal["given", "built-in"]
+    engine: str
     max_abs_score_diff: float
     mean_abs_score_diff: float
     max_abs_map_diff: float | None
     margin: float | None
     flips: int | None
+    blend_flips: int | None
     flips_upper95: float | None
     auroc_source: float | None
     auroc_artifact: float | None
@@ -172,7 +181,12 @@ class Parity(_Record, frozen=True, kw_only=True):
 
 
 class Artifact(_Record, frozen=True, kw_only=True):
-    """One file set for one target at one precision. The first of ``files`` is the one to load."""
+    """One file set for one target at one precision. The first of ``files`` is the one to load.
+
+    ``parity`` is what the export showed; ``replay`` is what the parity pack has to show on a device.
+    ``flavour`` tells graphs of one precision apart: ``unsigned`` or ``signed`` activations of int8.
+    ``float_layers`` names the layers that were kept in float at a lower precision.
+    """
 
     target: Target
     precision: Precision
@@ -180,13 +194,29 @@ class Artifact(_Record, frozen=True, kw_only=True):
     size_bytes: int
     opset: int
     parity: Parity
-    flavour: str | None = None
+    replay: Gate
+    flavour: Literal["unsigned", "signed"] | None = None
+    float_layers: tuple[str, ...] = ()
     score_map: ScoreMap = ScoreMap()
 
     @property
     def name(self) -> str:
         """The artifact in one word, as in ``onnx-fp32``."""
         return f"{self.target}-{self.precision}"
+
+
+class Calibration(_Record, frozen=True, kw_only=True):
+    """The pictures that ranges were measured and thresholds fitted on.
+
+    ``fingerprint`` is one SHA-256 over the sorted hashes of all pictures that were used; ``ranges``, ``fit``
+    and ``judge`` count them by use. ``excluded`` counts those left out, by reason.
+    """
+
+    fingerprint: str
+    ranges: int
+    fit: int
+    judge: int
+    excluded: dict[str, int] = {}
 
 
 class ParityPack(_Record, frozen=True, kw_only=True):
@@ -215,6 +245,7 @@ class Manifest(_Record, frozen=True, kw_only=True):
     artifacts: tuple[Artifact, ...]
     parity_pack: ParityPack
     files: tuple[FileEntry, ...]
+    calibration: Calibration | None = None
 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")

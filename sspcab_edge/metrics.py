@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["auroc", "upper_bound_95"]
+__all__ = ["auroc", "trials_needed", "upper_bound_95"]
 
 
 def auroc(scores: Sequence[float] | npt.NDArray[np.floating], labels: Sequence[bool]) -> float | None:
@@ -47,6 +47,23 @@ def upper_bound_95(events: int, trials: int) -> float:
             low = middle
         else:
             high = middle
+    return high
+
+
+def trials_needed(events: int, bound: float) -> int:
+    """Fewest trials whose :func:`upper_bound_95` after ``events`` is at most ``bound``.
+
+    Raises:
+        ValueError: ``events`` is negative, or ``bound`` is not between 0 and 1.
+    """
+    if events < 0 or not 0 < bound < 1:
+        raise ValueError(f"{events} events, bound {bound}")
+    low, high = events, max(1, 2 * events)
+    while upper_bound_95(events, high) > bound:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if upper_bound_95(events, middle) <= bound else (middle, high)
     return high
 
 

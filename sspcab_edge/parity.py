@@ -23,9 +23,9 @@ from sspcab_edge.bundle import Bundle
 from sspcab_edge.decision import is_anomalous
 from sspcab_edge.errors import BundleError
 from sspcab_edge.manifest import Gate, Parity, ParityPack
-from sspcab_edge.metrics import auroc, upper_bound_95
+from sspcab_edge.metrics import auroc, trials_needed, upper_bound_95
 
-__all__ = ["MAX_INPUTS", "Comparison", "PackItem", "judge", "read_pack", "write_pack"]
+__all__ = ["MAX_INPUTS", "Comparison", "PackItem", "judge", "read_pack", "shortfalls", "write_pack"]
 
 MAX_INPUTS = 100
 """Most inputs that a pack holds."""
@@ -167,11 +167,12 @@ def judge(
     threshold: float | None,
     gate: Gate,
     scene: Literal["given", "built-in"],
+    engine: str,
 ) -> Parity:
     """Sum up a comparison, and say whether the gate is passed.
 
     A difference that is not finite is one without bound. AUROC is over labelled pictures that are no
-    blends.
+    blends; ``engine`` names what computed the artifact's side.
 
     Raises:
         ValueError: Nothing was compared.
@@ -183,34 +184,77 @@ def judge(
     differences = np.abs(source - artifact)
     differences[~np.isfinite(differences)] = np.inf
     map_diffs = [c.map_diff for c in compared if c.map_diff is not None]
-    worst_map = max((d if np.isfinite(d) else np.inf for d in map_diffs), default=None)
-    flips = margin = bound = None
+    blends = sum(c.blend for c in compared)
+    flips = blend_flips = margin = bound = None
     if threshold is not None:
-        flips = sum(
-            is_anomalous(c.source, threshold) != is_anomalous(c.artifact, threshold) for c in compared
-        )
-        bound = upper_bound_95(flips, len(compared))
+        flipped = [
+            c for c in compared if is_anomalous(c.source, threshold) != is_anomalous(c.artifact, threshold)
+        ]
+        flips, blend_flips = len(flipped), sum(c.blend for c in flipped)
+        bound = upper_bound_95(flips - blend_flips, len(compared) - blends)
         margin = float(np.abs(source - threshold).min())
     labelled = [c for c in compared if c.label is not None and not c.blend]
     labels = [bool(c.label) for c in labelled]
-    passed = (
-        bool(differences.max() <= gate.score_tolerance)
-        and (worst_map is None or worst_map <= gate.map_tolerance)
-        and (flips is None or flips <= gate.max_flips)
-    )
-    return Parity(
+    parity = Parity(
         pictures=len(compared),
         labelled=len(labelled),
-        blends=sum(c.blend for c in compared),
+        blends=blends,
         scene=scene,
+        engine=engine,
         max_abs_score_diff=float(differences.max()),
         mean_abs_score_diff=float(differences.mean()),
-        max_abs_map_diff=worst_map,
+        max_abs_map_diff=max((d if np.isfinite(d) else np.inf for d in map_diffs), default=None),
         margin=margin,
         flips=flips,
+        blend_flips=blend_flips,
         flips_upper95=bound,
         auroc_source=auroc([c.source for c in labelled], labels),
         auroc_artifact=auroc([c.artifact for c in labelled], labels),
         gate=gate,
-        passed=passed,
+        passed=False,
     )
+    return msgspec.structs.replace(parity, passed=not shortfalls(parity))
+
+
+def shortfalls(parity: Parity) -> tuple[str, ...]:
+    """What a comparison showed against what its gate allows, in words; empty where the gate is passed."""
+    gate = parity.gate
+    parts = []
+    if not np.isfinite(parity.max_abs_score_diff):
+        parts.append("a score is not finite")
+    elif gate.score_tolerance is not None and parity.max_abs_score_diff > gate.score_tolerance:
+        parts.append(f"scores differ by {parity.max_abs_score_diff:.3g} (allowed {gate.score_tolerance:.3g})")
+    worst_map = parity.max_abs_map_diff
+    if worst_map is not None and not worst_map <= (
+        np.inf if gate.map_tolerance is None else gate.map_tolerance
+    ):
+        parts.append(f"maps differ by {worst_map:.3g} (allowed {gate.map_tolerance:.3g})")
+    if parity.flips is not None and gate.max_flips is not None and parity.flips > gate.max_flips:
+        parts.append(f"{parity.flips} of {parity.pictures} verdicts flip (allowed {gate.max_flips})")
+    parts += _rate_shortfall(parity)
+    if (
+        gate.max_auroc_drop is not None
+        and parity.auroc_source is not None
+        and parity.auroc_artifact is not None
+        and parity.auroc_source - parity.auroc_artifact > gate.max_auroc_drop
+    ):
+        parts.append(
+            f"AUROC falls from {parity.auroc_source:.4f} to {parity.auroc_artifact:.4f} "
+            f"(allowed drop {gate.max_auroc_drop:g})"
+        )
+    return tuple(parts)
+
+
+def _rate_shortfall(parity: Parity) -> list[str]:
+    limit, bound = parity.gate.max_flips_upper95, parity.flips_upper95
+    if limit is None or bound is None or parity.flips is None or bound <= limit:
+        return []
+    pictures, flips = parity.pictures - parity.blends, parity.flips - (parity.blend_flips or 0)
+    text = (
+        f"{flips} of {pictures} pictures flip: the rate may be up to {bound:.2%} "
+        f"(95 % upper bound, allowed {limit:.2%})"
+    )
+    if flips <= limit * pictures:
+        needed = trials_needed(flips, limit)
+        text += f"; too few pictures to decide: {needed} are needed for {flips} flips, {pictures} were judged"
+    return [text]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import GateError
 from sspcab_edge.manifest import Artifact, Parity
-from sspcab_edge.parity import Comparison, read_pack
+from sspcab_edge.parity import Comparison, read_pack, shortfalls
 from sspcab_edge.protocols import Verdict
-from sspcab_runtime.replay import judge_replay, shortfall
+from sspcab_runtime.replay import judge_replay
 
 __all__ = ["PackCheck"]
 
@@ -71,11 +71,11 @@ class PackCheck:
             GateError: It is outside of the artifact's gate; ``engine`` says on what.
         """
         threshold = self._bundle.manifest.decision.threshold
-        parity = judge_replay(self._bundle, self._artifact, list(self._seen.values()), threshold)
+        parity = judge_replay(self._artifact, list(self._seen.values()), threshold, engine)
         if not parity.passed:
             raise GateError(
                 f"{self._artifact.name} on {engine} does not give the source's verdicts while measured: "
-                f"{shortfall(parity)}; its speed means nothing"
+                f"{', '.join(shortfalls(parity))}; its speed means nothing"
             )
         return parity
 

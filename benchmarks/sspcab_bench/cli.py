@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -16,14 +16,17 @@ from sspcab_bench.caveats import about_load, about_machine, about_order, about_s
 from sspcab_bench.inputs import PACK
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
-from sspcab_bench.report import block_json, bundle_json, encode
-from sspcab_bench.text_report import block_text, bundle_text
+from sspcab_bench.report import block_json, bundle_json, encode, tuned_json
+from sspcab_bench.text_report import block_text, bundle_text, tuned_text
+from sspcab_bench.tuned_suite import TunedOptions
+from sspcab_bench.tuned_suite import run as run_tuned
 from sspcab_edge.block import DIALECTS
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option, run
 from sspcab_edge.errors import OutputError
 from sspcab_runtime.cache import write_atomically
 from sspcab_runtime.engines import ENGINES
+from sspcab_runtime.tuning import Objective
 
 __all__ = ["group", "main"]
 
@@ -50,9 +53,10 @@ class _BundleByDefault(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Both forms."""
+        """Every form."""
         formatter.write_usage(ctx.command_path, "BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "block [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "tuned BUNDLE [OPTIONS]")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of the bundle suite, which is what one gets without a verb."""
@@ -78,7 +82,7 @@ def _read_shapes(
 
 
 def _shared_options(seconds: float, seconds_help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options that both suites have."""
+    """The options that all suites have."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
@@ -185,6 +189,42 @@ def block_command(
     warnings = [*about_machine(machine, used), *about_load(load)]
     report = block_json(comparisons, machine, load, warnings=warnings)
     _give(report, block_text(comparisons, machine, warnings=warnings), as_json, output)
+
+
+@group.command("tuned")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--objective", type=click.Choice(get_args(Objective)), default="latency", show_default=True,
+    help="What tuning is to be best at.",
+)  # fmt: skip
+@click.option(
+    "--pairs", type=click.IntRange(min=1), default=10, show_default=True,
+    help="Pairs of turns that are compared in the end.",
+)  # fmt: skip
+@_shared_options(2.0, "At least so long for each turn of a pair, and for each setting, twice.")
+@common_options
+def tuned_command(
+    bundle: Path,
+    objective: Objective,
+    pairs: int,
+    backends: tuple[str, ...],
+    seconds: float,
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Put tuning to the test: is its choice as fast as the best setting of BUNDLE?
+
+    Tunes BUNDLE as sspcab-edge tune does (nothing is remembered), measures every setting again with patience,
+    and times the choice and the best one in pairs.
+    """
+    _check_output(output)
+    opened = Bundle.open(bundle)
+    machine, before = read_machine(), read_cpu_times()
+    comparison = run_tuned(opened, TunedOptions(objective, backends, pairs, seconds), _progress)
+    load = load_between(before, read_cpu_times())
+    warnings = [*about_machine(machine, None), *about_load(load)]
+    report = tuned_json(opened, comparison, machine, load, warnings=warnings)
+    _give(report, tuned_text(opened, comparison, machine, warnings=warnings), as_json, output)
 
 
 def _progress(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Reports of both suites as JSON: the stable keys of ``DESIGN.md`` §7, and more."""
+"""Reports of all suites as JSON: the stable keys of ``DESIGN.md`` §7, and more."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from sspcab_bench.block_suite import BlockComparison, geometric_means
 from sspcab_bench.load import Load
 from sspcab_bench.machine import Machine
 from sspcab_bench.summary import Statistics
+from sspcab_bench.tuned_suite import LIMIT, TunedComparison
 from sspcab_edge.bundle import Bundle
+from sspcab_runtime.setting import Setting
+from sspcab_runtime.tune_command import setting_json
 
-__all__ = ["block_json", "bundle_json", "encode"]
+__all__ = ["block_json", "bundle_json", "encode", "tuned_json"]
 
 _SCHEMA = 1
 
@@ -40,23 +43,27 @@ def bundle_json(
     warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The report of the bundle suite; milliseconds, MiB and cores, unless the key says another unit."""
-    manifest = bundle.manifest
     return {
         "schema": _SCHEMA,
         "created": _now(),
         "machine": _machine_json(machine, load),
-        "bundle": {
-            "path": str(bundle.path),
-            "digest": bundle.digest,
-            "name": manifest.model.name,
-            "host": manifest.host,
-            "release": manifest.release,
-            "width": manifest.preprocess.width,
-            "height": manifest.preprocess.height,
-        },
+        "bundle": _bundle_json(bundle),
         "source": source,
         "results": [_measured_json(result) for result in results],
         "warnings": list(warnings),
+    }
+
+
+def _bundle_json(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "path": str(bundle.path),
+        "digest": bundle.digest,
+        "name": manifest.model.name,
+        "host": manifest.host,
+        "release": manifest.release,
+        "width": manifest.preprocess.width,
+        "height": manifest.preprocess.height,
     }
 
 
@@ -144,3 +151,36 @@ def block_json(
 
 def _block_json(comparison: BlockComparison) -> dict[str, Any]:
     return {"dialect": comparison.dialect, **asdict(comparison.shape)}
+
+
+def tuned_json(
+    bundle: Bundle,
+    comparison: TunedComparison,
+    machine: Machine,
+    load: Load | None,
+    *,
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """The report of the tuning suite; ``cost_ms`` is milliseconds per inference, or per frame for ``fps``."""
+
+    def costed(setting: Setting) -> dict[str, Any]:
+        return {**setting_json(setting), "cost_ms": comparison.costs_ms.get(setting)}
+
+    tuned = comparison.tuned
+    return {
+        "schema": _SCHEMA,
+        "created": _now(),
+        "machine": _machine_json(machine, load),
+        "bundle": _bundle_json(bundle),
+        "objective": tuned.objective,
+        "default": costed(tuned.default),
+        "tuned": costed(tuned.chosen),
+        "best": costed(comparison.best),
+        "speed_up": tuned.speed_up,
+        "pairs": list(comparison.pairs),
+        "ratio": {"mean": comparison.mean, **asdict(comparison.median)},
+        "limit": LIMIT,
+        "holds": comparison.holds,
+        "results": [{**costed(row.setting), "state": row.state, "reason": row.reason} for row in tuned.rows],
+        "warnings": list(warnings),
+    }

@@ -1,4 +1,4 @@
-"""Reports of both suites for a terminal."""
+"""Reports of all suites for a terminal."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from sspcab_bench.artifact import Measured
 from sspcab_bench.block_suite import BlockComparison, geometric_means
 from sspcab_bench.machine import Machine
 from sspcab_bench.summary import Interval, Statistics
+from sspcab_bench.tuned_suite import LIMIT, TunedComparison
 from sspcab_edge.bundle import Bundle
 from sspcab_runtime.tables import number, table
 
-__all__ = ["block_text", "bundle_text"]
+__all__ = ["block_text", "bundle_text", "tuned_text"]
 
 
 def bundle_text(
     bundle: Bundle, results: Sequence[Measured], machine: Machine, *, source: str, warnings: Sequence[str]
 ) -> str:
     """The report of the bundle suite, for a terminal."""
-    manifest = bundle.manifest
-    size = f"{manifest.preprocess.width}x{manifest.preprocess.height}"
-    title = (
-        f"{bundle.path}: {manifest.model.name}, host {manifest.host}, {size}, release {manifest.release}, "
-        f"digest {bundle.digest[:12]}"
-    )
+    title = _title(bundle)
     names = [(result.artifact, f"{result.backend} {_short(result.version)}") for result in results]
     speed = table(
         ("artifact", "backend", "threads", "fps", "engine fps", "mean ms", "p50", "p90", "p95", "p99", "max",
@@ -106,6 +102,48 @@ def block_text(comparisons: Sequence[BlockComparison], machine: Machine, *, warn
     )
 
 
+def tuned_text(
+    bundle: Bundle, comparison: TunedComparison, machine: Machine, *, warnings: Sequence[str]
+) -> str:
+    """The report of the tuning suite, for a terminal."""
+    tuned = comparison.tuned
+    rows = [
+        (
+            str(row.setting), _figure(row.ms), "-" if row.fps is None else f"{row.fps:.1f}",
+            _figure(comparison.costs_ms.get(row.setting)),
+            row.state if row.reason is None else f"{row.state}: {row.reason}",
+        )
+        for row in tuned.rows
+    ]  # fmt: skip
+    cost = "ms" if tuned.objective == "latency" else "ms/frame"
+    ratio = comparison.median
+    return "\n".join(
+        [
+            _title(bundle),
+            *_machine_lines(machine),
+            "",
+            f"tuned for {tuned.objective}: ms and frames/s as tuning saw them, {cost} measured with patience",
+            table(("setting", "ms", "frames/s", f"patient {cost}", "state"), rows, right=range(1, 4)),
+            "",
+            f"tuned   {tuned.chosen}",
+            f"best    {comparison.best}",
+            f"ratio   median {ratio.median:.3f}, 95 % interval {_range(ratio, 3)}, "
+            f"mean {comparison.mean:.3f} of {len(comparison.pairs)} pairs",
+            f"tuning  {'holds' if comparison.holds else 'fails'}: allowed up to {LIMIT:.2f}",
+            *_warning_lines(warnings),
+        ]
+    )
+
+
+def _title(bundle: Bundle) -> str:
+    manifest = bundle.manifest
+    size = f"{manifest.preprocess.width}x{manifest.preprocess.height}"
+    return (
+        f"{bundle.path}: {manifest.model.name}, host {manifest.host}, {size}, release {manifest.release}, "
+        f"digest {bundle.digest[:12]}"
+    )
+
+
 def _machine_lines(machine: Machine) -> list[str]:
     hardware = [
         machine.board,
@@ -147,10 +185,10 @@ def _figure(value: float | None) -> str:
     return f"{value:.{3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
-def _range(interval: Interval) -> str:
-    return (
-        "-" if interval.low is None or interval.high is None else f"{interval.low:.2f} - {interval.high:.2f}"
-    )
+def _range(interval: Interval, digits: int = 2) -> str:
+    if interval.low is None or interval.high is None:
+        return "-"
+    return f"{interval.low:.{digits}f} - {interval.high:.{digits}f}"
 
 
 def _short(version: str) -> str:

@@ -14,6 +14,7 @@ from sspcab_edge.block import BlockSpec
 from sspcab_edge.manifest import (
     SCHEMA,
     Artifact,
+    Calibration,
     Decision,
     FrontEndSpec,
     Gate,
@@ -25,6 +26,7 @@ from sspcab_edge.manifest import (
 )
 from sspcab_edge.ports import CONTRACT_VERSION, whole_frame_ports
 from sspcab_export.hosts import LoadedHost
+from sspcab_export.variants import Variant
 
 __all__ = ["assemble_manifest", "kept_branches", "named_blocks", "unjudged_artifact"]
 
@@ -66,7 +68,13 @@ def kept_branches(blocks: Sequence[BlockSpec]) -> list[str]:
 
 
 def unjudged_artifact(
-    folder: Path, target: Target, files: tuple[str, ...], opset: int, gate: Gate
+    folder: Path,
+    target: Target,
+    variant: Variant,
+    files: tuple[str, ...],
+    opset: int,
+    gate: Gate,
+    float_layers: tuple[str, ...] = (),
 ) -> Artifact:
     """An artifact that was not judged yet."""
     unjudged = Parity(
@@ -74,11 +82,13 @@ def unjudged_artifact(
         labelled=0,
         blends=0,
         scene="built-in",
+        engine="",
         max_abs_score_diff=0.0,
         mean_abs_score_diff=0.0,
         max_abs_map_diff=None,
         margin=None,
         flips=None,
+        blend_flips=None,
         flips_upper95=None,
         auroc_source=None,
         auroc_artifact=None,
@@ -87,7 +97,15 @@ def unjudged_artifact(
     )
     size = sum((folder / file).stat().st_size for file in files)
     return Artifact(
-        target=target, precision="fp32", files=files, size_bytes=size, opset=opset, parity=unjudged
+        target=target,
+        precision=variant.precision,
+        flavour=variant.flavour,
+        files=files,
+        size_bytes=size,
+        opset=opset,
+        float_layers=float_layers,
+        parity=unjudged,
+        replay=gate,
     )
 
 
@@ -96,10 +114,10 @@ def assemble_manifest(
     model: Model,
     blocks: tuple[BlockSpec, ...],
     decision: Decision,
-    artifacts: tuple[Artifact, ...],
-    pack: ParityPack,
+    calibration: Calibration | None,
     release: int,
 ) -> Manifest:
+    """The manifest of a bundle in the making: no artifacts, no parity pack, no files yet."""
     size = host.preprocess
     inputs, outputs = whole_frame_ports(size.height, size.width, host.map_size, batch=host.batch)
     return Manifest(
@@ -116,9 +134,10 @@ def assemble_manifest(
         preprocess=host.preprocess,
         front_end=FrontEndSpec(),
         decision=decision,
-        artifacts=artifacts,
-        parity_pack=pack,
+        artifacts=(),
+        parity_pack=ParityPack(index="", inputs=0),
         files=(),
+        calibration=calibration,
     )
 
 

@@ -10,14 +10,18 @@ from typing import Any
 import click
 
 from sspcab_edge.block import DIALECTS
+from sspcab_edge.bundle import Bundle, is_bundle
 from sspcab_edge.command import common_options, json_option, run
-from sspcab_edge.errors import MissingPackageError
+from sspcab_edge.errors import EngineError, MissingPackageError, OptionError
+from sspcab_edge.manifest import Artifact, Precision, Target
 from sspcab_export.progress import ConsoleProgress
 
 __all__ = ["command", "main"]
 
-_TARGETS = ("onnx", "openvino")
-_PRECISIONS = ("fp32",)
+_TARGETS = ("onnx", "openvino", "tensorrt")
+_PRECISIONS = ("fp32", "fp16", "int8")
+_SUSPECTS = ("exclude", "keep", "refuse")
+_FLOAT_BUDGET = 8
 _NORMALISATIONS = ("none", "imagenet")
 
 _EXAMPLES = """
@@ -29,6 +33,12 @@ Examples:
       an anomalib checkpoint, judged on labelled pictures in the MVTec AD layout
   sspcab-export model.onnx -o bundle
       an ONNX file that holds the block; parity on built-in pictures, not your scene
+  sspcab-export model.ckpt -o bundle --target openvino --precision int8 --calibration good/
+      int8: ranges from a quarter of the pictures, verdicts judged on those that nothing was fitted to
+  sspcab-export model.ckpt -o bundle --target tensorrt --precision fp16 --calibration good/
+      a typed graph for TensorRT 10.3 to 11; its plan is built on the device:
+  sspcab-export bundle --target tensorrt
+      on the device: build the plans of a bundle and replay its parity pack on them
 """
 
 
@@ -48,18 +58,23 @@ class _Size(click.ParamType[tuple[int, int]]):
 
 @click.command(name="sspcab-export", epilog=_EXAMPLES)
 @click.argument("checkpoint", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle to make.")
 @click.option(
-    "--target", "targets", multiple=True, type=click.Choice(_TARGETS), default=("onnx",), show_default=True,
-    help="Engine to export for; repeat for several.",
+    "-o", "--output", type=click.Path(path_type=Path),
+    help="The bundle to make. [default: none; a bundle given as CHECKPOINT is prepared or added to in place]",
 )  # fmt: skip
 @click.option(
-    "--precision", "precisions", multiple=True, type=click.Choice(_PRECISIONS), default=("fp32",),
-    show_default=True, help="Arithmetic of the artifacts.",
+    "--target", "targets", multiple=True, type=click.Choice(_TARGETS),
+    help="Engine to export for; repeat for several. [default: onnx]",
+)  # fmt: skip
+@click.option(
+    "--precision", "precisions", multiple=True, type=click.Choice(_PRECISIONS),
+    help="Arithmetic of the artifacts; repeat for several. int8 needs --calibration. [default: fp32; of a "
+    "bundle, all that it has]",
 )  # fmt: skip
 @click.option(
     "--calibration", type=click.Path(path_type=Path),
-    help="Folder of normal pictures of your scene: half fit the threshold, the rest are judged.",
+    help="Folder of normal pictures of your scene: half fit the threshold, a quarter gives the ranges of "
+    "int8, the rest are judged.",
 )  # fmt: skip
 @click.option(
     "--validation", type=click.Path(path_type=Path),
@@ -71,6 +86,31 @@ class _Size(click.ParamType[tuple[int, int]]):
     "--false-alarm-rate", type=float, help="Share of normal frames that may be flagged. [default: 0.01]"
 )
 @click.option("--quantile", type=float, help="Quantile of the normal scores to take as threshold instead.")
+@click.option(
+    "--gate", "gates", multiple=True, metavar="PRECISION:NAME=VALUE,...",
+    help="What artifacts of a precision have to reach, not the default: flips (labels that may change), "
+    "rate (95 % upper bound of the flip rate), auroc (drop), score and map (largest differences), as in "
+    "int8:rate=0.03. [default: fp32:flips=0,score=1e-4,map=1e-3  fp16:rate=0.01,auroc=0.005  "
+    "int8:rate=0.02,auroc=0.005]",
+)  # fmt: skip
+@click.option(
+    "--float-budget", type=click.IntRange(min=0), default=_FLOAT_BUDGET, show_default=True,
+    help="Most layers to keep in float at a lower precision so that it passes; the worst by measurement.",
+)  # fmt: skip
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Measure what each layer alone does to scores and verdicts at each lower precision, and print it.",
+)
+@click.option(
+    "--suspects", type=click.Choice(_SUSPECTS), default="exclude", show_default=True,
+    help="What to do with calibration pictures that the model itself takes for anomalies.",
+)  # fmt: skip
+@click.option(
+    "--require-plan",
+    is_flag=True,
+    help="With --target tensorrt: fail unless plans can be built and proved on this machine.",
+)
 @click.option(
     "--dialect", metavar="NAME",
     help=f"Dialect of the blocks ({', '.join(DIALECTS)}), overriding what their keys tell.",
@@ -99,6 +139,10 @@ class _Size(click.ParamType[tuple[int, int]]):
 @common_options
 def command(
     checkpoint: tuple[Path, ...],
+    output: Path | None,
+    targets: tuple[Target, ...],
+    precisions: tuple[Precision, ...],
+    require_plan: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -107,7 +151,21 @@ def command(
     CHECKPOINT is what training left: either or both of DRAEM's two .pckl files, one file with both state
     dicts, .safetensors, an anomalib .ckpt, a folder with one of these, or an ONNX file. The bundle is made
     only if every artifact gives the same verdicts as the source; a failed gate exits with 3.
+
+    CHECKPOINT may be a bundle: with --target tensorrt its plans are built and proved on this machine (neither
+    torch nor onnx is needed); with another target or precision it gains that artifact.
     """
+    if require_plan and "tensorrt" not in targets:
+        raise OptionError("--require-plan is about TensorRT: give --target tensorrt with it")
+    if len(checkpoint) == 1 and is_bundle(checkpoint[0]):
+        if output is not None:
+            raise OptionError(f"{checkpoint[0]} is a bundle and is added to in place: leave -o out")
+        _add_to(checkpoint[0], targets, precisions, require_plan, as_json)
+        return
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output': name the bundle to make.")
+    if require_plan:
+        _require_device()
     # torch's OpenMP threads spin while they wait: on a busy machine that costs several times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -116,32 +174,147 @@ def command(
         raise MissingPackageError(str(error.name), "export", "sspcab-export") from error
     progress = ConsoleProgress()
     try:
-        exported = export(checkpoint, progress=progress, **options)
+        exported = export(
+            checkpoint,
+            output=output,
+            targets=targets or ("onnx",),
+            precisions=precisions or ("fp32",),
+            progress=progress,
+            **options,
+        )
     finally:
         progress.finish()
+    report = exported.report
+    if "tensorrt" in targets:
+        report = {**report, "plans": _plans(exported.bundle, (), require_plan)}
     if as_json:
-        click.echo(json.dumps(exported.report))
+        click.echo(json.dumps(report))
         return
-    _print(exported.report)
+    _print(report, options["sensitivity"])
 
 
-def _print(report: dict[str, Any]) -> None:
+def _add_to(
+    path: Path,
+    targets: tuple[Target, ...],
+    precisions: tuple[Precision, ...],
+    require_plan: bool,
+    as_json: bool,
+) -> None:
+    """Give a bundle the targets it lacks, and build its plans where TensorRT is one of them."""
+    from sspcab_export.gain import add_targets
+
+    if not targets:
+        raise OptionError(f"{path} is a bundle: say with --target what it shall run on")
+    progress = ConsoleProgress()
+    try:
+        bundle, added = add_targets(Bundle.open(path), targets, precisions, progress)
+    finally:
+        progress.finish()
+    report: dict[str, Any] = {
+        "schema": 1,
+        "bundle": str(path),
+        "release": bundle.manifest.release,
+        "artifacts": [artifact.name for artifact in bundle.manifest.artifacts],
+        "added": list(added),
+    }
+    if "tensorrt" in targets:
+        report["plans"] = _plans(bundle, precisions, require_plan)
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    click.echo(f"bundle     {path}, release {bundle.manifest.release}")
+    click.echo(f"artifacts  {', '.join(report['artifacts'])}")
+    click.echo(f"added      {', '.join(added) or 'nothing: it has them already'}")
+    _print_plans(report.get("plans", []))
+
+
+def _require_device() -> None:
+    """Refuse before a long export what would fail behind it."""
+    from sspcab_runtime.engines.tensorrt import can_build
+
+    reason = can_build()
+    if reason is not None:
+        raise EngineError(f"--require-plan, and no TensorRT plan can be built here: {reason}")
+
+
+def _plans(bundle: Bundle, precisions: tuple[str, ...], require_plan: bool) -> list[dict[str, Any]]:
+    """Build and prove a bundle's plans where that is possible; what came of it, a record each."""
+    from sspcab_runtime.engines.tensorrt import prepare_bundle
+
+    progress = ConsoleProgress()
+    stages: set[str] = set()
+
+    def report(artifact: Artifact, what: str, done: int, of: int) -> None:
+        text = f"{artifact.name}: {what}"
+        if text not in stages:
+            stages.add(text)
+            progress.stage(text)
+        progress.step(done, of)
+
+    try:
+        prepared = prepare_bundle(bundle, precisions=precisions, require_plan=require_plan, progress=report)
+    finally:
+        progress.finish()
+    return [
+        {
+            "artifact": one.artifact.name,
+            "plan": None if one.plan is None else str(one.plan),
+            "built": one.built,
+            "seconds": one.seconds,
+            "size_bytes": one.size_bytes,
+            "tensorrt": one.version,
+            "device": one.device,
+            "reason": one.reason,
+        }
+        for one in prepared
+    ]
+
+
+def _print_plans(plans: list[dict[str, Any]]) -> None:
+    for plan in plans:
+        if plan["reason"] is not None:
+            click.echo(f"{plan['artifact']}: {plan['reason']}")
+        else:
+            how = "built" if plan["built"] else "found in the cache"
+            cost = f"{plan['seconds']:.1f} s, {plan['size_bytes'] / 1e6:.1f} MB"
+            where = f"{plan['device']} with TensorRT {plan['tensorrt']}"
+            click.echo(f"{plan['artifact']}: plan {how} ({cost}), proved on {where}")
+
+
+def _print_sensitivity(name: str, layers: list[dict[str, Any]]) -> None:
+    click.echo(f"sensitivity: each layer at {name} alone, on fit pictures")
+    click.echo(f"{'flips':>7}  {'mean score diff':>15}  {'max':>9}  layer")
+    for layer in layers:
+        flips = "–" if layer["flips"] is None else str(layer["flips"])
+        click.echo(
+            f"{flips:>7}  {layer['mean_abs_score_diff']:>15.2e}  {layer['max_abs_score_diff']:>9.1e}  "
+            f"{layer['layer']}"
+        )
+
+
+def _print(report: dict[str, Any], with_sensitivity: bool) -> None:
     threshold = report["threshold"]
     shown = "none" if threshold is None else f"{threshold:.6g} ({report['decision']['policy']})"
     click.echo(f"bundle     {report['bundle']}")
     click.echo(f"threshold  {shown}")
-    click.echo("artifact              MB  pictures  flips  score diff   map diff  AUROC")
+    click.echo("artifact              MB  pictures  flips   bound  score diff   map diff  AUROC")
     for artifact in report["artifacts"]:
         parity = artifact["parity"]
         flips = "–" if parity["flips"] is None else str(parity["flips"])
         maps = "–" if parity["max_abs_map_diff"] is None else f"{parity['max_abs_map_diff']:.1e}"
         source, own = parity["auroc_source"], parity["auroc_artifact"]
         auroc = "–" if source is None else f"{source:.4f} -> {own:.4f}"
+        bound = "–" if parity["flips_upper95"] is None else f"{parity['flips_upper95']:.2%}"
         name = f"{artifact['target']}-{artifact['precision']}"
         click.echo(
             f"{name:<16}{artifact['size_bytes'] / 1e6:>8.1f}  {parity['pictures']:>8}  {flips:>5}  "
-            f"{parity['max_abs_score_diff']:>10.1e}  {maps:>9}  {auroc}"
+            f"{bound:>6}  {parity['max_abs_score_diff']:>10.1e}  {maps:>9}  {auroc}"
         )
+        if artifact["float_layers"]:
+            click.echo(f"{'':<16}in float: {', '.join(artifact['float_layers'])}")
+    for form, layers in report["sensitivity"].items() if with_sensitivity else ():
+        _print_sensitivity(form, layers)
+    _print_plans(report.get("plans", []))
     click.echo(f"next       sspcab-run {report['bundle']} PICTURES")
 
 

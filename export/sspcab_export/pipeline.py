@@ -4,94 +4,58 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, get_args
 
 import msgspec
+import numpy as np
+import onnx_ir as ir
 
 from sspcab_edge.bundle import Bundle, check_output, file_entry, staging, write_bundle
 from sspcab_edge.errors import HostError, OptionError
-from sspcab_edge.manifest import (
-    Decision,
-    FileEntry,
-    Gate,
-    Manifest,
-    Model,
-    Precision,
-    Target,
-)
+from sspcab_edge.manifest import Decision, FileEntry, Gate, Model, Precision, Target
 from sspcab_edge.parity import write_pack
-from sspcab_edge.protocols import Engine
 from sspcab_export.assemble import assemble_manifest, kept_branches, named_blocks, unjudged_artifact
 from sspcab_export.checkpoints import checkpoint_files, read_checkpoint
+from sspcab_export.examination import Examination, Examined
+from sspcab_export.gates import gate_for, parse_gates, replay_gate, require, rounding_tolerance
 from sspcab_export.graph import OPSET, save_graph
 from sspcab_export.hosts import HostOptions, LoadedHost, load_host
 from sspcab_export.hosts.onnx_graph import load_onnx
+from sspcab_export.hygiene import describe
+from sspcab_export.intake import (
+    Intake,
+    Scored,
+    Suspects,
+    calibration_record,
+    find_suspects,
+    read_pictures,
+    score_pictures,
+    without,
+)
 from sspcab_export.passes import optimise
-from sspcab_export.pictures import (
-    Sample,
-    builtin_samples,
-    conversions,
-    labelled_samples,
-    load_frame,
-    normal_samples,
-)
+from sspcab_export.pictures import builtin_samples, load_frame
+from sspcab_export.precision.activations import Activations, measure, stress_frames
+from sspcab_export.precision.layers import is_quantised
+from sspcab_export.precision.lowering import Lowering
+from sspcab_export.precision.sensitivity import LayerEffect
+from sspcab_export.precision_search import lower
+from sspcab_export.progress import Progress, Silent
 from sspcab_export.report import as_json, as_markdown
-from sspcab_export.splits import split_samples
 from sspcab_export.thresholds import ThresholdOptions, decide_threshold
-from sspcab_export.verify import (
-    Judged,
-    blends_near_threshold,
-    gate_for,
-    judge_artifact,
-    judge_source,
-    require,
-    source_score,
-)
+from sspcab_export.variants import TARGETS, Variant, check_choice, variant_for
+from sspcab_export.verify import Judged, blends_near_threshold, judge_source, source_score
 from sspcab_runtime.attestation import record_attestation
-from sspcab_runtime.detector import Detector
-from sspcab_runtime.engines.table import open_engine
-from sspcab_runtime.frontends.table import open_front_end
 
-__all__ = ["TARGETS", "Exported", "Progress", "export"]
+__all__ = ["DEFAULT_FLOAT_BUDGET", "Exported", "Progress", "export"]
 
-TARGETS: dict[Target, str] = {
-    "onnx": "sspcab_export.to_onnx",
-    "openvino": "sspcab_export.to_openvino",
-}
-"""Target -> module with ``export_files(graph, folder, precision)``."""
+DEFAULT_FLOAT_BUDGET = 8
+"""Most layers kept in float to pass the gate of a lower precision, when nothing else is asked for."""
 
-BACKENDS: dict[Target, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
-"""Target -> the backend whose verdicts the gate judges."""
-
-_FIT_SHARE = 0.5
 _BLEND_PAIRS = 24
-
-
-class Progress(Protocol):
-    """Told what is happening; the command line prints it, a library call may ignore it."""
-
-    def stage(self, text: str) -> None:
-        """A new stage begins."""
-
-    def step(self, done: int, total: int) -> None:
-        """So much of the stage is done."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know; it also stands in the report."""
-
-
-class _Silent:
-    def stage(self, text: str) -> None:
-        del text
-
-    def step(self, done: int, total: int) -> None:
-        del done, total
-
-    def note(self, text: str) -> None:
-        del text
+_MIXES = (0.15, 0.3, 0.45, 0.6, 0.8)
+_MIX_PAIRS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +72,13 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pictures:
-    """The user's pictures by use; ``scene`` says whether they are the user's at all."""
+class _Answers:
+    """What the source said of the pictures."""
 
-    normal_fit: tuple[Sample, ...]
-    labelled_fit: tuple[Sample, ...]
-    judge: tuple[Sample, ...]
-    scene: Literal["given", "built-in"]
-    notes: tuple[str, ...]
+    fit: tuple[Scored, ...]
+    ranges: tuple[Scored, ...]
+    judged: tuple[Judged, ...]
+    decision: Decision
 
 
 def export(
@@ -129,6 +92,10 @@ def export(
     threshold: float | None = None,
     false_alarm_rate: float | None = None,
     quantile: float | None = None,
+    gates: Sequence[str] = (),
+    float_budget: int = DEFAULT_FLOAT_BUDGET,
+    sensitivity: bool = False,
+    suspects: Suspects = "exclude",
     dialect: str | None = None,
     dilation: int | None = None,
     input_size: tuple[int, int] | None = None,
@@ -145,12 +112,17 @@ def export(
         checkpoint: A file, either or both of DRAEM's two, a folder with one checkpoint, or an ONNX file.
         output: The bundle folder to make.
         targets: What to export for, each once.
-        precisions: Arithmetic of the artifacts, each once.
-        calibration: Folder of normal pictures: the threshold is fitted to half, the gate judges on the rest.
+        precisions: Arithmetic of the artifacts, each once; int8 needs ``calibration``.
+        calibration: Folder of normal pictures: the threshold is fitted to half, int8 ranges are measured on a
+            quarter, the gate judges on the rest.
         validation: Labelled pictures in the MVTec AD layout: judged on, and fitted to without calibration.
         threshold: The threshold itself, on the source's score scale.
         false_alarm_rate: Share of normal frames that may be flagged (default 0.01).
         quantile: Quantile of the normal scores to use as threshold instead.
+        gates: Limits instead of the defaults, as in ``int8:rate=0.03``; see :mod:`sspcab_export.gates`.
+        float_budget: Most layers to keep in float at a lower precision so that the gate is passed.
+        sensitivity: Measure what each layer does at each lower precision, and put it into the report.
+        suspects: What to do with calibration pictures that the source takes for anomalies.
         dialect: Dialect of the blocks, overriding what their keys tell.
         dilation: d of the blocks, which no checkpoint stores (default 1).
         input_size: (height, width) of the graph's input in pixels.
@@ -165,11 +137,14 @@ def export(
         EdgeError: Anything that keeps the bundle from being made; nothing is left at ``output`` then.
         GateError: An artifact does not give the source's verdicts.
     """
-    say = progress or _Silent()
+    say = progress or Silent()
     out = Path(output)
     limits = ThresholdOptions(threshold, false_alarm_rate, quantile)
-    _check_choice("target", targets, tuple(TARGETS))
-    _check_choice("precision", precisions, ("fp32",))
+    check_choice("target", targets, tuple(TARGETS))
+    check_choice("precision", precisions, get_args(Precision))
+    own_limits = parse_gates(gates)
+    if float_budget < 0:
+        raise OptionError(f"the float budget is {float_budget}, expected 0 or more layers")
     check_output(out, force)
 
     say.stage("reading the checkpoint")
@@ -181,18 +156,21 @@ def export(
         say.note(f"assumed: {assumption}")
 
     say.stage("reading pictures")
-    pictures = _pictures(calibration, validation, limits)
-    for text in pictures.notes:
+    intake = read_pictures(
+        None if calibration is None else Path(calibration),
+        None if validation is None else Path(validation),
+        wants_normal_scores=limits.wants_normal_scores,
+        threshold_given=limits.threshold is not None,
+        for_ranges="int8" in precisions,
+    )
+    notes = list(intake.notes)
+    for text in notes:
         say.note(text)
 
-    say.stage("fitting the threshold")
-    decision = _fit(host, pictures, limits, say)
-    if decision.note is not None:
-        say.note(decision.note)
-
-    say.stage("judge pictures through the source")
-    gate = gate_for("fp32", decision)
-    judged = _judge_inputs(host, pictures, decision, gate, say)
+    intake, answers, suspected, gone = _ask_source(host, intake, limits, suspects, say)
+    for text in (*suspected, *((answers.decision.note,) if answers.decision.note else ())):
+        notes.append(text)
+        say.note(text)
 
     with staging(out) as folder:
         say.stage("making the graph")
@@ -204,46 +182,75 @@ def export(
             )
         for text in kept_branches(blocks):
             say.note(text)
-        path = folder / "model.fp32.onnx"
-        save_graph(graph, path)
-        opset = int(graph.opset_imports.get("", OPSET))
+        record = calibration_record(intake, gone)
+        manifest = assemble_manifest(host, model, blocks, answers.decision, record, release)
+        lower_forms = any(precision != "fp32" for precision in precisions)
+        fit = [*answers.fit, *(_mixes(host, answers, say) if lower_forms else ())]
+        exam = Examination(
+            folder=folder,
+            manifest=manifest,
+            judged=answers.judged,
+            fit=fit,
+            scene=intake.scene,
+            tolerance=rounding_tolerance(answers.decision),
+            say=say,
+        )
+        examined: list[Examined] = []
+        effects: dict[str, tuple[LayerEffect, ...]] = {}
+        measured: Activations | None = None
+        for variant, wanted in _variants(targets, precisions).items():
+            gate = gate_for(variant.precision, answers.decision, intake.scene, own_limits)
+            if variant.precision == "fp32":
+                made = _as_it_is(graph, variant, wanted, gate, exam)
+            else:
+                if is_quantised(graph):
+                    raise OptionError(
+                        f"{model.name} is quantised already: give the float32 model for {variant.precision}"
+                    )
+                if measured is None:
+                    measured = _measure(graph, host, answers, say)
+                activations = measured
+                if variant.precision == "fp16":
+                    activations = measured.joined(_measure_stress(graph, host))
+                lowered = lower(
+                    Lowering(graph, activations, variant.precision, variant.flavour),
+                    variant,
+                    wanted,
+                    gate,
+                    exam,
+                    budget=float_budget,
+                    show_sensitivity=sensitivity,
+                )
+                made = list(lowered.examined)
+                effects[variant.name] = lowered.effects
+                if lowered.kept:
+                    notes.append(f"{variant.name}: kept in float to pass the gate: {', '.join(lowered.kept)}")
+            require(one.artifact for one in made)
+            examined.extend(made)
         del graph
-        files = {}
-        for target in targets:
-            say.stage(f"converting for {target}")
-            module = _module(TARGETS[target])
-            files[target] = module.export_files(path, folder, "fp32")
-        artifacts = tuple(unjudged_artifact(folder, target, files[target], opset, gate) for target in targets)
-        pack = write_pack(folder, [one.item for one in judged])
-        manifest = assemble_manifest(host, model, blocks, decision, artifacts, pack, release)
-        manifest, engines = _gated(folder, manifest, judged, gate, pictures.scene, say)
-        require(manifest)
-        if "onnx" not in targets:
-            path.unlink()
-        notes = (*pictures.notes, *((decision.note,) if decision.note else ()))
-        report = as_json(manifest, str(out))
+        pack = write_pack(folder, [one.item for one in answers.judged])
+        ordered = _in_order(examined, targets, precisions)
+        artifacts = tuple(
+            msgspec.structs.replace(
+                one.artifact,
+                replay=replay_gate(
+                    one.artifact.precision, one.artifact.parity, answers.decision, pack.inputs
+                ),
+            )
+            for one in ordered
+        )
+        manifest = msgspec.structs.replace(manifest, artifacts=artifacts, parity_pack=pack)
+        _drop_unlisted(folder, {file for artifact in artifacts for file in artifact.files})
+        report = as_json(manifest, str(out), effects)
         (folder / "report.json").write_bytes(
             msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
         )
-        (folder / "report.md").write_text(as_markdown(manifest, notes), encoding="utf-8")
+        (folder / "report.md").write_text(as_markdown(manifest, tuple(notes), effects), encoding="utf-8")
         bundle = write_bundle(folder, manifest, out, force=force)
-    for artifact in bundle.manifest.artifacts:
-        record_attestation(bundle, artifact, engines[artifact.name], artifact.parity)
+    for artifact, one in zip(bundle.manifest.artifacts, ordered, strict=True):
+        if one.engine is not None and one.engine_parity is not None and artifact.target != "tensorrt":
+            record_attestation(bundle, artifact, one.engine, one.engine_parity)
     return Exported(bundle, report)
-
-
-def _check_choice(what: str, chosen: Sequence[str], known: Sequence[str]) -> None:
-    if not chosen:
-        raise OptionError(f"no {what} given, expected one or more of {', '.join(known)}")
-    for one in chosen:
-        if one not in known:
-            raise OptionError(f"unknown {what} {one!r}: expected one of {', '.join(known)}")
-    if len(set(chosen)) != len(chosen):
-        raise OptionError(f"a {what} is given twice: {', '.join(chosen)}")
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(name)
 
 
 def _read(files: Sequence[Path], options: HostOptions, name: str | None) -> tuple[LoadedHost, Model]:
@@ -278,93 +285,143 @@ def _describe(host: LoadedHost) -> str:
     return f"host {host.name}; {blocks or 'no block'}"
 
 
-def _pictures(
-    calibration: str | Path | None, validation: str | Path | None, limits: ThresholdOptions
-) -> _Pictures:
-    """Read the user's pictures and split them; the built-in ones where there are none."""
-    if calibration is None and validation is None:
-        if limits.wants_normal_scores:
-            raise OptionError("a false-alarm rate or quantile needs normal pictures: give --calibration DIR")
-        note = "no pictures given: judged on built-in natural pictures, not your scene"
-        return _Pictures((), (), tuple(builtin_samples()), "built-in", (note,))
-    notes: list[str] = []
-    normal = normal_samples(Path(calibration)) if calibration is not None else []
-    labelled = labelled_samples(Path(validation)) if validation is not None else []
-    seen = {sample.digest for sample in normal}
-    repeated = [sample for sample in labelled if sample.digest in seen]
-    if repeated:
-        notes.append(
-            f"{len(repeated)} pictures of --validation are in --calibration too: left out of judging"
-        )
-        labelled = [sample for sample in labelled if sample.digest not in seen]
-    fit_normal = split_samples(normal, _FIT_SHARE)
-    fit_labels = split_samples(labelled, 0.0 if normal or limits.threshold is not None else _FIT_SHARE)
-    duplicates = fit_normal.duplicates + fit_labels.duplicates
-    if duplicates:
-        notes.append(f"{duplicates} near-duplicate pictures: kept on the same side of the split")
-    notes.extend(conversions([*normal, *labelled]))
-    judge = (*fit_normal.judge, *fit_labels.judge)
-    if not judge or (normal and not (fit_normal.fit and fit_normal.judge)):
-        raise OptionError(
-            f"{len(normal) + len(labelled)} pictures cannot both fit the threshold and judge it: "
-            "give more, or ones that are not near-duplicates"
-        )
-    return _Pictures(fit_normal.fit, fit_labels.fit, judge, "given", tuple(notes))
+def _ask_source(
+    host: LoadedHost, intake: Intake, limits: ThresholdOptions, suspects: Suspects, say: Progress
+) -> tuple[Intake, _Answers, tuple[str, ...], int]:
+    """The source's answers and the threshold; what is said of suspects, and how many were left out."""
+    source, size = host.source, host.preprocess
+    samples = (*intake.normal_fit, *intake.labelled_fit, *intake.ranges)
+    if samples:
+        say.stage("fit pictures through the source")
+    scored = score_pictures(source, samples, size, lambda done: say.step(done, len(samples)))
+    say.stage("judge pictures through the source")
+    total = len(intake.judge)
+    judged = judge_source(source, intake.judge, size, lambda done: say.step(done, total))
+
+    normal = {sample.digest for sample in intake.inspected.kept}
+    own = [(one.sample, one.score) for one in scored if one.sample.digest in normal]
+    own += [(j.sample, j.item.score) for j in judged if j.sample is not None and j.sample.digest in normal]
+    found, gone = find_suspects(intake, own, suspects)
+    intake = without(intake, gone)
+    judged = [_unlabelled(one, gone) for one in judged]
+    left = {one.sample.digest: one for one in scored}
+    fit_normal = [left[sample.digest] for sample in intake.normal_fit]
+    fit_labelled = [left[sample.digest] for sample in intake.labelled_fit]
+    labels = [(one.score, bool(one.sample.label)) for one in fit_labelled]
+    decision = decide_threshold(limits, [one.score for one in fit_normal], labels, host.threshold)
+    blends = _blends(host, judged, intake, decision, say)
+    answers = _Answers(
+        fit=(*fit_normal, *fit_labelled),
+        ranges=tuple(left[sample.digest] for sample in intake.ranges),
+        judged=(*judged, *blends),
+        decision=decision,
+    )
+    texts = tuple(describe(found))
+    if found and suspects == "keep":
+        texts = tuple(f"{text} (kept, as told)" for text in texts)
+    return intake, answers, texts, len(gone)
 
 
-def _fit(host: LoadedHost, pictures: _Pictures, limits: ThresholdOptions, say: Progress) -> Decision:
-    """Scores of the fit pictures through the source, and the threshold from them."""
-    samples = (*pictures.normal_fit, *pictures.labelled_fit)
-    scores = []
-    for number, sample in enumerate(samples, 1):
-        scores.append(source_score(host.source, load_frame(sample, host.preprocess))[0])
-        say.step(number, len(samples))
-    split = len(pictures.normal_fit)
-    labelled = [(s, bool(p.label)) for s, p in zip(scores[split:], pictures.labelled_fit, strict=True)]
-    return decide_threshold(limits, scores[:split], labelled, host.threshold)
+def _unlabelled(one: Judged, digests: frozenset[str]) -> Judged:
+    if one.sample is None or one.sample.digest not in digests:
+        return one
+    return Judged(replace(one.item, label=None), one.sample)
 
 
-def _judge_inputs(
-    host: LoadedHost, pictures: _Pictures, decision: Decision, gate: Gate, say: Progress
+def _blends(
+    host: LoadedHost, judged: Sequence[Judged], intake: Intake, decision: Decision, say: Progress
 ) -> list[Judged]:
-    """Judge pictures and blends near the threshold, with the source's answers."""
-    total = len(pictures.judge)
-    judged = judge_source(host.source, pictures.judge, host.preprocess, lambda done: say.step(done, total))
+    """Blends of judge pictures near the threshold, with the source's answers."""
     if decision.threshold is None:
-        return judged
+        return []
     say.stage("mixing judge pictures near the threshold")
     foreign = []
-    if pictures.scene == "given":
+    if intake.scene == "given":
         foreign = [(f"built-in {s.name}", load_frame(s, host.preprocess)) for s in builtin_samples()]
     pairs = min(_BLEND_PAIRS, max(3, len(judged) // 3))
     blends = blends_near_threshold(
-        host.source, judged, foreign, decision, gate, pairs, lambda done: say.step(done, pairs * 7)
+        host.source,
+        judged,
+        foreign,
+        decision,
+        rounding_tolerance(decision),
+        pairs,
+        lambda done: say.step(done, pairs * 7),
     )
     if not blends:
         say.note("no blend lies near the threshold: no picture scores on one side of it")
-    return [*judged, *blends]
+    return blends
 
 
-def _gated(
-    folder: Path,
-    manifest: Manifest,
-    judged: Sequence[Judged],
-    gate: Gate,
-    scene: Literal["given", "built-in"],
-    say: Progress,
-) -> tuple[Manifest, dict[str, Engine]]:
-    """The manifest with every artifact judged through the runtime, and the (closed) engines that did it."""
-    staged = Bundle(folder, manifest, digest="")
-    threshold = manifest.decision.threshold
-    artifacts, engines = [], {}
-    for artifact in manifest.artifacts:
-        say.stage(f"judging {artifact.name}")
-        engine = open_engine(staged, artifact, backend=BACKENDS[artifact.target])
-        front_end = open_front_end(manifest, artifact, threshold)
-        with Detector(staged, artifact, engine, front_end, threshold) as detector:
-            parity = judge_artifact(
-                detector, judged, threshold, gate, scene, lambda done: say.step(done, len(judged))
-            )
-        artifacts.append(msgspec.structs.replace(artifact, parity=parity))
-        engines[artifact.name] = engine
-    return msgspec.structs.replace(manifest, artifacts=tuple(artifacts)), engines
+def _mixes(host: LoadedHost, answers: _Answers, say: Progress) -> list[Scored]:
+    """Fit pictures mixed with foreign ones, so that score maps are fitted above normal scores too."""
+    if not answers.fit:
+        return []
+    say.stage("mixing fit pictures")
+    ordered = sorted(answers.fit, key=lambda one: one.score)
+    foreign = [(s, load_frame(s, host.preprocess)) for s in builtin_samples()]
+    mixes = []
+    for pair in range(min(_MIX_PAIRS, len(ordered))):
+        base = ordered[pair * (len(ordered) - 1) // max(1, min(_MIX_PAIRS, len(ordered)) - 1)]
+        other, pixels = foreign[pair % len(foreign)]
+        for share in _MIXES:
+            mixed = base.pixels.astype(np.float32) * (1 - share) + pixels.astype(np.float32) * share
+            frame = np.asarray(np.rint(mixed), dtype=np.uint8)
+            mixes.append(Scored(other, frame, source_score(host.source, frame)[0]))
+            say.step(len(mixes), _MIX_PAIRS * len(_MIXES))
+    return mixes
+
+
+def _variants(targets: Sequence[Target], precisions: Sequence[Precision]) -> dict[Variant, list[Target]]:
+    """The forms of the graph that are needed, and which targets take each."""
+    wanted: dict[Variant, list[Target]] = {}
+    for precision in precisions:
+        for target in targets:
+            wanted.setdefault(variant_for(target, precision), []).append(target)
+    return wanted
+
+
+def _as_it_is(
+    graph: ir.Model, variant: Variant, targets: Sequence[Target], gate: Gate, exam: Examination
+) -> list[Examined]:
+    """The artifacts of the float32 graph."""
+    path = exam.folder / variant.file
+    save_graph(graph, path)
+    opset = int(graph.opset_imports.get("", OPSET))
+    made = []
+    for target in targets:
+        exam.say.stage(f"converting for {target}")
+        files = importlib.import_module(TARGETS[target]).export_files(path, exam.folder, "fp32")
+        artifact = unjudged_artifact(exam.folder, target, variant, files, opset, gate)
+        made.append(exam.examine(artifact, variant, gate, None))
+    return made
+
+
+def _measure(graph: ir.Model, host: LoadedHost, answers: _Answers, say: Progress) -> Activations:
+    """Ranges on the pictures meant for them; on fit pictures or built-in ones where there are none."""
+    frames = [one.pixels for one in answers.ranges or answers.fit]
+    frames = frames or [load_frame(sample, host.preprocess) for sample in builtin_samples()]
+    say.stage(f"measuring ranges on {len(frames)} pictures")
+    return measure(graph, frames, lambda done: say.step(done, len(frames)))
+
+
+def _measure_stress(graph: ir.Model, host: LoadedHost) -> Activations:
+    size = host.preprocess
+    return measure(graph, stress_frames(size.height, size.width), lambda done: None)
+
+
+def _in_order(
+    examined: Sequence[Examined], targets: Sequence[Target], precisions: Sequence[Precision]
+) -> list[Examined]:
+    """Artifacts by precision, then target, as the user named them: devices take the first they can run."""
+    return sorted(
+        examined,
+        key=lambda one: (precisions.index(one.artifact.precision), targets.index(one.artifact.target)),
+    )
+
+
+def _drop_unlisted(folder: Path, wanted: set[str]) -> None:
+    """Remove graphs that were only a step on the way to an artifact."""
+    for path in folder.glob("model.*.onnx"):
+        if path.name not in wanted:
+            path.unlink()

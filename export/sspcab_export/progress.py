@@ -1,12 +1,38 @@
-"""Progress of an export on stderr: a line per stage, a counter on terminals, notes as they come."""
+"""Progress of an export: who is told, and how the command prints it on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from typing import Protocol, TextIO
 
-__all__ = ["ConsoleProgress"]
+__all__ = ["ConsoleProgress", "Progress", "Silent"]
+
+
+class Progress(Protocol):
+    """Told what is happening; the command line prints it, a library call may ignore it."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins."""
+
+    def step(self, done: int, total: int) -> None:
+        """So much of the stage is done."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know; it also stands in the report."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def stage(self, text: str) -> None:
+        """Ignore it."""
+
+    def step(self, done: int, total: int) -> None:
+        """Ignore it."""
+
+    def note(self, text: str) -> None:
+        """Ignore it."""
 
 
 class ConsoleProgress:
@@ -31,8 +57,9 @@ class ConsoleProgress:
             self._write(f"\r\x1b[K{self._stage} ... {done}/{total}")
 
     def note(self, text: str) -> None:
-        """Print a line of its own."""
-        self._write(f"\r\x1b[K  {text}\n" if self._live else f"  {text}\n")
+        """Print a line of its own, behind the stage that it belongs to."""
+        self.finish()
+        self._write(f"  {text}\n")
 
     def finish(self) -> None:
         """End the last stage."""

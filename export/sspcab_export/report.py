@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from sspcab_edge.block import BlockSpec
-from sspcab_edge.manifest import SCHEMA, Manifest
+from sspcab_edge.manifest import SCHEMA, Manifest, Parity
+from sspcab_export.precision.sensitivity import LayerEffect
 
-__all__ = ["as_json", "as_markdown"]
+__all__ = ["as_json", "as_markdown", "sensitivity_table"]
+
+_ARTIFACT_KEYS = (
+    "target",
+    "precision",
+    "flavour",
+    "files",
+    "size_bytes",
+    "opset",
+    "float_layers",
+    "score_map",
+    "parity",
+)
 
 
-def as_json(manifest: Manifest, bundle: str) -> dict[str, Any]:
+Effects = Mapping[str, Sequence[LayerEffect]]
+"""Sensitivity of layers, by form of the graph."""
+
+
+def as_json(manifest: Manifest, bundle: str, effects: Effects) -> dict[str, Any]:
     """The stable object that ``sspcab-export --json`` prints and ``report.json`` holds."""
     plain: dict[str, Any] = msgspec.to_builtins(manifest)
     return {
@@ -24,21 +42,23 @@ def as_json(manifest: Manifest, bundle: str) -> dict[str, Any]:
         "preprocess": plain["preprocess"],
         "threshold": manifest.decision.threshold,
         "decision": plain["decision"],
-        "artifacts": [
-            {key: artifact[key] for key in ("target", "precision", "files", "size_bytes", "opset", "parity")}
-            for artifact in plain["artifacts"]
-        ],
+        "artifacts": [{key: artifact[key] for key in _ARTIFACT_KEYS} for artifact in plain["artifacts"]],
+        "calibration": plain["calibration"],
+        "sensitivity": {
+            name: msgspec.to_builtins(list(layers)) for name, layers in effects.items() if layers
+        },
         "parity_inputs": manifest.parity_pack.inputs,
         "tools": plain["tools"],
     }
 
 
-def as_markdown(manifest: Manifest, notes: tuple[str, ...]) -> str:
+def as_markdown(manifest: Manifest, notes: tuple[str, ...], effects: Effects) -> str:
     """The report that lies in the bundle for people.
 
     Args:
         manifest: The bundle's, finished but for its list of files.
         notes: What was said during the export.
+        effects: What each layer does at lower precision, where that was measured.
     """
     model, decision, size = manifest.model, manifest.decision, manifest.preprocess
     threshold = "none" if decision.threshold is None else f"{decision.threshold:.6g}"
@@ -62,8 +82,8 @@ def as_markdown(manifest: Manifest, notes: tuple[str, ...]) -> str:
         "## Parity: source against artifact, from file to verdict",
         "",
         "| artifact | MB | pictures | blends | flips | 95 % bound | score diff | map diff | margin "
-        "| AUROC source | AUROC artifact | gate |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| AUROC source | AUROC artifact | gate | judged on |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for artifact in manifest.artifacts:
         p = artifact.parity
@@ -72,7 +92,7 @@ def as_markdown(manifest: Manifest, notes: tuple[str, ...]) -> str:
             f"{artifact.size_bytes / 1e6:.1f}",
             str(p.pictures),
             str(p.blends),
-            _number(p.flips),
+            _flips(p),
             _number(p.flips_upper95),
             _number(p.max_abs_score_diff),
             _number(p.max_abs_map_diff),
@@ -80,6 +100,7 @@ def as_markdown(manifest: Manifest, notes: tuple[str, ...]) -> str:
             _number(p.auroc_source),
             _number(p.auroc_artifact),
             "passed" if p.passed else "NOT PASSED",
+            p.engine,
         ]
         lines.append(f"| {' | '.join(cells)} |")
     if any(a.parity.scene == "built-in" for a in manifest.artifacts):
@@ -94,6 +115,12 @@ def as_markdown(manifest: Manifest, notes: tuple[str, ...]) -> str:
             f"Scores of normal pictures: minimum {n.minimum:.4g}, quartiles {n.q25:.4g}, {n.median:.4g}, "
             f"{n.q75:.4g}, maximum {n.maximum:.4g}.",
         ]
+    for artifact in manifest.artifacts:
+        if artifact.float_layers:
+            lines += ["", f"Layers of {artifact.name} in float: {', '.join(artifact.float_layers)}."]
+    for name, layers in effects.items():
+        if layers:
+            lines += ["", f"## Sensitivity: each layer at {name} alone", "", *sensitivity_table(layers)]
     told = [
         *(f"overridden: {name} = {value}" for name, value in sorted(model.overrides.items())),
         *(f"assumed: {text}" for text in model.assumptions),
@@ -104,6 +131,25 @@ def as_markdown(manifest: Manifest, notes: tuple[str, ...]) -> str:
     tools = ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))
     lines += ["", f"Made {manifest.created} with {tools}."]
     return "\n".join(lines) + "\n"
+
+
+def sensitivity_table(effects: Sequence[LayerEffect]) -> list[str]:
+    """The lines of a Markdown table, the worst layer first."""
+    return [
+        "| layer | flips | mean score diff | max score diff |",
+        "|---|---|---|---|",
+        *(
+            f"| {e.layer} | {_number(e.flips)} | {_number(e.mean_abs_score_diff)} "
+            f"| {_number(e.max_abs_score_diff)} |"
+            for e in effects
+        ),
+    ]
+
+
+def _flips(parity: Parity) -> str:
+    if not parity.blend_flips:
+        return _number(parity.flips)
+    return f"{parity.flips} ({parity.blend_flips} of blends)"
 
 
 def _block_row(block: BlockSpec) -> str:

@@ -13,7 +13,10 @@ import numpy as np
 
 from sspcab_export.pictures import Sample
 
-__all__ = ["NEAR_DUPLICATE_RMS", "Split", "split_samples"]
+__all__ = ["MAX_RANGES", "NEAR_DUPLICATE_RMS", "Split", "split_samples"]
+
+MAX_RANGES = 128
+"""Most pictures that ranges are measured on; more of them hardly widen a range."""
 
 NEAR_DUPLICATE_RMS = 1.5 / 255
 """Thumbnails whose root-mean-square difference is below this (of [0, 1]) are the same picture again."""
@@ -24,23 +27,28 @@ class Split:
     """Pictures by what they are used for.
 
     Attributes:
-        fit: For the threshold.
+        fit: For the threshold and the score maps.
         judge: For the gate.
+        ranges: For the ranges of int8.
         duplicates: How many pictures were kept with a near-duplicate.
     """
 
     fit: tuple[Sample, ...]
     judge: tuple[Sample, ...]
+    ranges: tuple[Sample, ...]
     duplicates: int
 
 
-def split_samples(samples: Sequence[Sample], fit_share: float) -> Split:
-    """Give about ``fit_share`` of the pictures to fit and the rest to judge, classes alike in both.
+def split_samples(samples: Sequence[Sample], fit_share: float, ranges_share: float = 0.0) -> Split:
+    """Give shares of the pictures to fit and ranges and the rest to judge, classes alike in all.
 
-    With two pictures or more of a class, and unless they are all near-duplicates, both sides get one.
+    Fit is filled first, so that a threshold does not change with ranges that are asked for too; at most
+    :data:`MAX_RANGES` pictures go to ranges. With two pictures or more of a class, and unless they are all
+    near-duplicates, fit and judge get one.
     """
     fit: list[Sample] = []
     judge: list[Sample] = []
+    ranges: list[Sample] = []
     duplicates = 0
     for label in (False, True, None):
         groups = _groups([sample for sample in samples if sample.label is label])
@@ -49,15 +57,18 @@ def split_samples(samples: Sequence[Sample], fit_share: float) -> Split:
         wanted = round(total * fit_share)
         if len(groups) > 1 and 0 < fit_share < 1:
             wanted = min(max(wanted, 1), total - 1)
+        measured = min(round(total * ranges_share), MAX_RANGES)
         taken = 0
         for number, group in enumerate(groups):
             rest_needed = number == len(groups) - 1 and taken > 0 and fit_share < 1
             if taken < wanted and not rest_needed:
                 fit.extend(group)
                 taken += len(group)
+            elif len(ranges) < measured and not rest_needed:
+                ranges.extend(group)
             else:
                 judge.extend(group)
-    return Split(tuple(fit), tuple(judge), duplicates)
+    return Split(tuple(fit), tuple(judge), tuple(ranges), duplicates)
 
 
 def _groups(samples: Sequence[Sample]) -> list[list[Sample]]:

@@ -10,21 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import GateError, HostError
-from sspcab_edge.manifest import Decision, Gate, Manifest, Parity, Precision, Preprocess
+from sspcab_edge.manifest import Decision, Gate, Parity, Preprocess
 from sspcab_edge.parity import Comparison, PackItem, judge
 from sspcab_edge.preprocess import decode_picture
+from sspcab_edge.protocols import Frame
 from sspcab_export.blends import find_blends
 from sspcab_export.hosts.base import SourceModel
 from sspcab_export.pictures import Sample, load_frame
 from sspcab_runtime.detector import Detector
 
-__all__ = ["Judged", "blends_near_threshold", "gate_for", "judge_artifact", "judge_source", "require"]
-
-MAP_TOLERANCE: dict[Precision, float] = {"fp32": 1e-3}
-SCORE_TOLERANCE: dict[Precision, float] = {"fp32": 1e-4}
-"""Of max(1, IQR of normal scores), by precision."""
-
-MAX_FLIPS: dict[Precision, int] = {"fp32": 0}
+__all__ = [
+    "Judged",
+    "artifact_score",
+    "blends_near_threshold",
+    "judge_artifact",
+    "judge_source",
+    "source_score",
+]
 
 Progress = Callable[[int], None]
 
@@ -40,16 +42,6 @@ class Judged:
 
     item: PackItem
     sample: Sample | None
-
-
-def gate_for(precision: Precision, decision: Decision) -> Gate:
-    """What an artifact of this precision must reach, on this source's score scale."""
-    scale = max(1.0, decision.normal.iqr if decision.normal is not None else 0.0)
-    return Gate(
-        max_flips=MAX_FLIPS[precision],
-        score_tolerance=SCORE_TOLERANCE[precision] * scale,
-        map_tolerance=MAP_TOLERANCE[precision],
-    )
 
 
 def judge_source(
@@ -90,7 +82,7 @@ def blends_near_threshold(
     judged: Sequence[Judged],
     foreign: Sequence[tuple[str, npt.NDArray[np.uint8]]],
     decision: Decision,
-    gate: Gate,
+    clearance: float,
     pairs: int,
     progress: Progress,
 ) -> list[Judged]:
@@ -101,7 +93,7 @@ def blends_near_threshold(
         judged: Judge pictures with its scores.
         foreign: Named frames to look through, where all judge pictures are on one side of the threshold.
         decision: Holds the threshold; without one there are no blends.
-        gate: Its score tolerance is how near to the threshold a blend may come.
+        clearance: How near to the threshold a blend may come: nearer, rounding alone decides.
         pairs: How many pairs to mix.
         progress: Told after each call of the source.
     """
@@ -123,7 +115,7 @@ def blends_near_threshold(
         if min(len(low), len(high)) >= 1:
             break
         (high if ask(pixels)[0] > threshold else low).append((name, pixels))
-    found = find_blends(low, high, threshold, ask, pairs, clearance=gate.score_tolerance)
+    found = find_blends(low, high, threshold, ask, pairs, clearance=clearance)
     return [
         Judged(PackItem(blend.name, "blend", blend.pixels, blend.score, None, blend.map), None)
         for blend in found
@@ -133,45 +125,45 @@ def blends_near_threshold(
 def judge_artifact(
     detector: Detector,
     judged: Sequence[Judged],
-    threshold: float | None,
     gate: Gate,
     scene: Literal["given", "built-in"],
+    engine: str,
     progress: Progress,
 ) -> Parity:
-    """Run an artifact through the runtime, pictures from their files and blends as they are, and compare."""
+    """Run an artifact through the runtime, pictures from their files and blends as they are, and compare.
+
+    A score that is not finite counts as a difference without bound. ``engine`` names what computes.
+    """
     compared = []
     for number, one in enumerate(judged, 1):
         pixels = one.item.pixels if one.sample is None else decode_picture(one.sample.path).pixels
-        verdict = detector(pixels)
+        score, anomaly = artifact_score(detector, pixels)
         difference = None
-        if one.item.map is not None and verdict.map is not None:
-            difference = float(np.abs(one.item.map - verdict.map).max())
+        if one.item.map is not None and anomaly is not None:
+            difference = float(np.abs(one.item.map - anomaly).max())
         compared.append(
             Comparison(
                 source=one.item.score,
-                artifact=float("nan") if verdict.score is None else verdict.score,
+                artifact=score,
                 map_diff=difference,
                 label=one.item.label,
                 blend=one.item.kind == "blend",
             )
         )
         progress(number)
-    return judge(compared, threshold=threshold, gate=gate, scene=scene)
+    return judge(compared, threshold=detector.threshold, gate=gate, scene=scene, engine=engine)
 
 
-def require(manifest: Manifest) -> None:
-    """Refuse a bundle with an artifact that did not pass.
-
-    Raises:
-        GateError: Which artifact, and by how much.
-    """
-    for artifact in manifest.artifacts:
-        parity, gate = artifact.parity, artifact.parity.gate
-        if not parity.passed:
-            flips = "unknown" if parity.flips is None else parity.flips
-            raise GateError(
-                f"{artifact.name} does not give the source's verdicts on {parity.pictures} pictures: "
-                f"{flips} flips (expected at most {gate.max_flips}), "
-                f"score difference {parity.max_abs_score_diff:.3g} (expected {gate.score_tolerance:.3g}), "
-                f"map difference {parity.max_abs_map_diff} (expected {gate.map_tolerance:.3g})"
-            )
+def artifact_score(
+    detector: Detector, pixels: npt.NDArray[np.uint8]
+) -> tuple[float, npt.NDArray[np.float32] | None]:
+    """An artifact's score on the source's scale, and its map; NaN where the score is not finite."""
+    frame = Frame(pixels, 0, "", 0.0, 0.0)
+    inputs = detector.front_end.push(frame)
+    if inputs is None:
+        raise GateError("the front-end gives no verdict on a single frame")
+    outputs = detector.engine.infer(inputs)
+    if not np.isfinite(outputs["score"]).all():
+        return float("nan"), None
+    verdict = detector.front_end.merge(outputs)
+    return float("nan") if verdict.score is None else verdict.score, verdict.map

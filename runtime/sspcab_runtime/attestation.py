@@ -1,7 +1,8 @@
 """Attestations: this device has replayed that bundle's parity pack on that engine, and passed.
 
 They live in the user's cache folder, outside the bundle, one small JSON file each. What they are keyed by
-changes whenever verdicts could: the bundle's digest, the artifact, the backend and its version, the device.
+changes whenever verdicts could: the bundle's digest, the artifact, the backend, its version and settings, the
+device.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import logging
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -24,6 +25,14 @@ __all__ = ["Attestation", "read_attestation", "record_attestation"]
 _LOG = logging.getLogger(__name__)
 
 
+@runtime_checkable
+class _Configured(Protocol):
+    """An engine that can be set to compute in more than one way."""
+
+    @property
+    def settings(self) -> str: ...
+
+
 class _Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an attestation holds for, and for nothing else."""
 
@@ -31,6 +40,7 @@ class _Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     artifact: str
     backend: str
     version: str
+    settings: str
     device: str
 
     @classmethod
@@ -40,6 +50,7 @@ class _Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             artifact=artifact.name,
             backend=engine.backend,
             version=engine.version,
+            settings=engine.settings if isinstance(engine, _Configured) else "",
             device=engine.device,
         )
 
@@ -81,7 +92,7 @@ def record_attestation(
 def read_attestation(
     bundle: Bundle, artifact: Artifact, engine: Engine, *, folder: Path | None = None
 ) -> Attestation | None:
-    """The attestation for exactly this bundle, artifact, backend, version and device; None without one."""
+    """The attestation for exactly this bundle, artifact, backend, version, settings and device, or None."""
     key = _Key.of(bundle, artifact, engine)
     try:
         data = _file(key, folder).read_bytes()

@@ -58,16 +58,31 @@ class _Summary:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("source")
 @click.option(
-    "--backend", type=click.Choice(list(ENGINES)), help="Backend to run on. [default: first installed]"
+    "--backend",
+    type=click.Choice(list(ENGINES)),
+    help="Backend to run on. [default: tuned, or first installed]",
 )
 @click.option(
-    "--precision", type=click.Choice(get_args(Precision)), help="Precision to run. [default: bundle's first]"
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="Precision to run. [default: tuned, or bundle's first]",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
+@click.option(
+    "--streams",
+    type=click.IntRange(min=1),
+    help="Inferences at the same time: more frames a second, not less latency. [default: 1]",
+)
 @click.option("--threshold", type=float, help="Judge by this threshold instead of the bundle's.")
 @click.option("--save", "folder", type=click.Path(path_type=Path), help="Write overlays into this folder.")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @click.option("--no-prove", is_flag=True, help="Do not replay the parity pack on a device new to the bundle.")
+@click.option(
+    "--fallback",
+    is_flag=True,
+    help="If the chosen backend cannot run here, take the next artifact of the bundle, and say so.",
+)
+@click.option("--no-tuned", is_flag=True, help="Do not use what sspcab-edge tune found on this device.")
 @json_option
 @common_options
 def command(
@@ -76,10 +91,13 @@ def command(
     backend: str | None,
     precision: str | None,
     threads: int | None,
+    streams: int | None,
     threshold: float | None,
     folder: Path | None,
     limit: int | None,
     no_prove: bool,
+    fallback: bool,
+    no_tuned: bool,
     as_json: bool,
 ) -> None:
     """Judge every frame of SOURCE with the detector in BUNDLE, a line each.
@@ -96,8 +114,11 @@ def command(
             backend=backend,
             precision=precision,
             threads=threads,
+            streams=streams,
             threshold=threshold,
             prove=not no_prove,
+            fallback=fallback,
+            tuned=not no_tuned,
             progress=lambda done, of: progress.update(done, of, "parity inputs, once on this device"),
         )
         with detector:

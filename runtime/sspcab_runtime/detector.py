@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -16,11 +18,13 @@ from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Artifact
 from sspcab_edge.protocols import Engine, Frame, FrontEnd, Source, Verdict
 from sspcab_runtime import pipeline
-from sspcab_runtime.engines.table import choose, open_engine
 from sspcab_runtime.frontends.table import open_front_end
-from sspcab_runtime.replay import prove as prove_parity
+from sspcab_runtime.opening import open_first, wanted_settings
+from sspcab_runtime.tuning import read_tuning
 
 __all__ = ["Detector"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class Detector:
@@ -34,7 +38,8 @@ class Detector:
     Attributes:
         bundle: The bundle, every file of which was checked.
         artifact: What runs.
-        engine: What it runs on.
+        engine: What it runs on; the first, where there are several streams.
+        engines: All of them: what a stream uses at the same time.
         front_end: How frames become inputs and outputs verdicts.
         threshold: Judging the scores, or None.
     """
@@ -46,10 +51,12 @@ class Detector:
         engine: Engine,
         front_end: FrontEnd,
         threshold: float | None,
+        others: Sequence[Engine] = (),
     ) -> None:
         self.bundle = bundle
         self.artifact = artifact
         self.engine = engine
+        self.engines: Sequence[Engine] = (engine, *others)
         self.front_end = front_end
         self.threshold = threshold
         self._calls = 0
@@ -63,21 +70,35 @@ class Detector:
         precision: str | None = None,
         target: str | None = None,
         threads: int | None = None,
+        hint: str | None = None,
+        streams: int | None = None,
         threshold: float | None = None,
         prove: bool = True,
+        fallback: bool = False,
+        tuned: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Detector:
         """Check a bundle's files, load one artifact, and make sure that it gives the right verdicts here.
+
+        An artifact that does not give the source's verdicts on this device is passed over for the next one
+        that fits ``backend``, ``precision``, ``target`` and ``hint``, with a warning in the log.
 
         Args:
             path: The bundle's folder.
             backend: Which backend to use; None takes the first that is installed and has an artifact.
             precision: Which precision to run; None takes the manifest's first.
             target: Which target's artifact to run; None takes what the backend has.
-            threads: For one inference; None leaves it to the backend.
+            threads: For one inference; None leaves it to the backend, or shares the cores among streams.
+            hint: What the backend computes in where the graph names no lower precision; None is what the
+                export judged.
+            streams: Inferences at the same time in :meth:`stream`; None is one.
             threshold: Instead of the bundle's, on its score scale.
             prove: Replay the parity pack unless this bundle, artifact, backend and device have an
                 attestation. It proves the bundle with its own threshold.
+            fallback: Where a backend cannot run here, go on with the next artifact, with a warning in the
+                log; after those that fit ``backend`` and ``target``, with all others of ``precision``.
+            tuned: Where none of backend, precision, target, threads, hint and streams is given, run what
+                ``sspcab-edge tune`` found on this device.
             progress: Called with (inputs replayed, inputs in all) while the pack is replayed.
 
         Raises:
@@ -86,24 +107,37 @@ class Detector:
                 that makes sense.
             MissingPackageError: The backend is not installed.
             EngineError: The backend refuses the artifact.
-            GateError: The artifact does not give the source's verdicts on this device.
+            GateError: No artifact that fits gives the source's verdicts on this device.
         """
         if threshold is not None and not math.isfinite(threshold):
             raise OptionError(f"threshold is {threshold}, expected a finite number")
+        if streams is not None and streams < 1:
+            raise OptionError(f"streams is {streams}, expected 1 or more")
         bundle = Bundle.open(path)
-        artifact, chosen = choose(
-            bundle.manifest.artifacts, backend=backend, precision=precision, target=target
+        settings = wanted_settings(
+            bundle.manifest.artifacts,
+            backend=backend,
+            precision=precision,
+            target=target,
+            hint=hint,
+            threads=threads,
+            streams=streams,
+            fallback=fallback,
         )
+        pinned = (backend, precision, target, hint, threads, streams) != (None,) * 6
+        found = read_tuning(bundle) if tuned and not pinned else None
+        if found is not None:
+            _LOG.info("tuned for %s on this device: %s", found.objective, found.setting)
+            settings = (found.setting, *(setting for setting in settings if setting != found.setting))
+        setting, engines = open_first(bundle, settings, prove=prove, fallback=fallback, progress=progress)
         judged_by = bundle.manifest.decision.threshold if threshold is None else threshold
-        engine = open_engine(bundle, artifact, backend=chosen, threads=threads)
         try:
-            if prove:
-                prove_parity(bundle, artifact, engine, progress=progress)
-            front_end = open_front_end(bundle.manifest, artifact, judged_by)
+            front_end = open_front_end(bundle.manifest, setting.artifact, judged_by)
         except BaseException:
-            engine.close()
+            for engine in engines:
+                engine.close()
             raise
-        return cls(bundle, artifact, engine, front_end, judged_by)
+        return cls(bundle, setting.artifact, engines[0], front_end, judged_by, engines[1:])
 
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Verdict:
         """Judge one frame, (H, W, 3) uint8 RGB of any size.
@@ -124,8 +158,10 @@ class Detector:
         return pipeline.stream(self, source)
 
     def close(self) -> None:
-        """Release the engine; closing twice is fine."""
-        self.engine.close()
+        """Release the engines; closing twice is fine."""
+        with ExitStack() as closing:
+            for engine in self.engines:
+                closing.callback(engine.close)
 
     def __enter__(self) -> Detector:
         return self

@@ -15,9 +15,11 @@ import numpy as np
 
 from sspcab_edge import __version__
 from sspcab_edge.command import common_options, json_option
+from sspcab_edge.errors import EngineError, OptionError
 from sspcab_runtime.cache import cache_folder, write_atomically
 from sspcab_runtime.engines.probe import probe
 from sspcab_runtime.engines.table import ENGINES, engine_class, installed
+from sspcab_runtime.engines.tensorrt.device_report import device_report, format_device_report
 from sspcab_runtime.machine import DEV, PROC, gpus, jetson, memory_mb, read_cpu
 from sspcab_runtime.tables import table
 
@@ -193,9 +195,39 @@ def _cache_line(report: Report) -> str:
 
 
 @click.command("doctor")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--device-report",
+    "on_device",
+    is_flag=True,
+    help="Try TensorRT on this machine's GPU, step by step; JSON on stdout, to be kept or sent.",
+)
 @json_option
 @common_options
-def command(as_json: bool) -> None:
-    """Say what this machine has, which backends really run, and how to install what is missing."""
+def command(bundle: Path | None, on_device: bool, as_json: bool) -> None:
+    """Say what this machine has, which backends really run, and how to install what is missing.
+
+    With --device-report, BUNDLE's TensorRT artifacts are made ready and its parity pack is replayed too.
+    """
+    if on_device:
+        _report_device(bundle, as_json)
+        return
+    if bundle is not None:
+        raise OptionError("doctor looks at a bundle with --device-report alone: add it, or use verify")
     report = examine()
     click.echo(msgspec.json.encode(report).decode() if as_json else format_report(report))
+
+
+def _report_device(bundle: Path | None, as_json: bool) -> None:
+    """JSON on stdout; without ``as_json`` the same in words on stderr.
+
+    Raises:
+        EngineError: A step failed; what there is no GPU for is skipped and no failure.
+    """
+    report = device_report(bundle)
+    if not as_json:
+        click.echo(format_device_report(report), err=True)
+    click.echo(msgspec.json.encode(report).decode())
+    if report.failed:
+        names = ", ".join(step.step for step in report.failed)
+        raise EngineError(f"{len(report.failed)} of {len(report.steps)} steps failed on this device: {names}")

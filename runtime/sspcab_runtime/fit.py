@@ -78,11 +78,12 @@ def fit(
         compared = replay(bundle, artifact, detector.engine)
         scores = [] if pictures is None else normal_scores(detector, pictures, progress)
         decision = _decide(scores, rate, quantile, threshold)
-        parity = judge_replay(bundle, artifact, compared, decision.threshold)
+        on = f"{detector.engine.backend} {detector.engine.version}"
+        parity = judge_replay(artifact, compared, decision.threshold, on)
         if not parity.passed:
             hint = "choose a threshold away from them" if parity.flips else "see sspcab-edge verify"
             raise GateError(
-                f"{artifact.name} on {detector.engine.backend} would not prove itself with threshold "
+                f"{artifact.name} on {on} would not prove itself with threshold "
                 f"{decision.threshold}: {parity.flips} of {parity.pictures} parity inputs flip, scores "
                 f"differ by {parity.max_abs_score_diff:.3g}; {hint}"
             )

@@ -2,20 +2,24 @@
 
 ::
 
-    thread "ahead"          thread "engine"                        the caller's thread
+    thread "ahead"          a thread per engine                    the caller's thread
     decode -> prepare  ==>  copy_in -> infer -> copy_out  ==>  finish -> Result
 
-Two threads and two short queues: while the engine works on one frame the next ones are decoded and resized,
-and the previous one is finished and drawn or printed by the caller. Engines and decoders release Python's
-lock, so this is real overlap. Order is kept, and memory is bounded by the queues.
+While the engines work on some frames the next ones are decoded and resized, and the previous one is finished
+and drawn or printed by the caller. Engines and decoders release Python's lock, so this is real overlap.
+
+Several engines of one artifact work on consecutive frames at the same time: more frames a second, no less
+latency. Each frame goes to the engine that is idle first; the caller waits for them in the order of the
+source. Memory is bounded by the one queue of frames that were begun.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Protocol, runtime_checkable
 
 from sspcab_edge.errors import PictureError
@@ -37,15 +41,15 @@ __all__ = [
 ]
 
 DEPTH = 2
-"""Frames that may wait before the engine, and as many behind it."""
+"""Frames that may wait, before the engines or behind them, beside those that the engines work on."""
 
 
 class HasParts(Protocol):
     """What a stream needs: a :class:`~sspcab_runtime.detector.Detector`, or :class:`Parts`."""
 
     @property
-    def engine(self) -> Engine:
-        """Runs the graph."""
+    def engines(self) -> Sequence[Engine]:
+        """They run the graph, each one frame at a time; one or more, all alike."""
 
     @property
     def front_end(self) -> FrontEnd:
@@ -58,11 +62,17 @@ class HasParts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """An engine and a front-end that belong together."""
+    """An engine and a front-end that belong together; ``others`` are more engines of the same kind."""
 
     engine: Engine
     front_end: FrontEnd
     threshold: float | None = None
+    others: tuple[Engine, ...] = ()
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """All engines."""
+        return (self.engine, *self.others)
 
 
 @runtime_checkable
@@ -173,57 +183,64 @@ def finish(inferred: Inferred, front_end: FrontEnd, threshold: float | None) -> 
     return Result(inferred.frame, verdict, sum(stages_ms.values()), stages_ms)
 
 
+_Begun = Failure | Future[Inferred]
+
+
 def stream(parts: HasParts, source: Source) -> Generator[Result | Failure, None, None]:
     """Judge every frame of a source, in order, with decoding, inference and the caller overlapped.
 
-    Closing the generator, or any error, stops both threads after the step they are in. The source stays the
+    Closing the generator, or any error, stops all threads after the step they are in. The source stays the
     caller's to close.
 
     Raises:
         SourceError: The source is lost; what came before it was given.
         InputError: A frame is not (H, W, 3) uint8.
-        EngineError: The engine failed, or gave what cannot be judged.
+        EngineError: An engine failed, or gave what cannot be judged; what came before it was given.
     """
-    ahead: Channel[Prepared | Failure] = Channel(DEPTH)
-    behind: Channel[Inferred | Failure] = Channel(DEPTH)
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="sspcab") as threads:
-        try:
-            jobs = [
-                threads.submit(_run_ahead, source, parts.front_end, ahead),
-                threads.submit(_run_engine, parts.engine, ahead, behind),
-            ]
-            for item in behind:
-                if isinstance(item, Failure):
-                    yield item
-                else:
-                    yield finish(item, parts.front_end, parts.threshold)
-            for job in jobs:
-                job.result()
-        finally:
-            ahead.abandon()
-            behind.abandon()
+    idle: SimpleQueue[Engine] = SimpleQueue()
+    for engine in parts.engines:
+        idle.put(engine)
+    begun: Channel[_Begun] = Channel(DEPTH + len(parts.engines) - 1)
+    inferring = ThreadPoolExecutor(len(parts.engines), thread_name_prefix="sspcab-infer")
+    decoding = ThreadPoolExecutor(1, thread_name_prefix="sspcab-ahead")
+    try:
+        ahead = decoding.submit(_run_ahead, source, parts.front_end, inferring, idle, begun)
+        for item in begun:
+            if isinstance(item, Failure):
+                yield item
+            else:
+                yield finish(item.result(), parts.front_end, parts.threshold)
+        ahead.result()
+    finally:
+        begun.abandon()
+        decoding.shutdown()
+        inferring.shutdown(cancel_futures=True)
 
 
-def _run_ahead(source: Source, front_end: FrontEnd, ahead: Channel[Prepared | Failure]) -> None:
+def _run_ahead(
+    source: Source,
+    front_end: FrontEnd,
+    inferring: ThreadPoolExecutor,
+    idle: SimpleQueue[Engine],
+    begun: Channel[_Begun],
+) -> None:
     try:
         while True:
             try:
-                item = decode_and_prepare(source, front_end)
+                ready = decode_and_prepare(source, front_end)
             except StopIteration:
                 return
-            if not ahead.put(item):
+            item = ready if isinstance(ready, Failure) else inferring.submit(_run_engine, ready, idle)
+            if not begun.put(item):
                 return
     finally:
-        ahead.finish()
+        begun.finish()
 
 
-def _run_engine(
-    engine: Engine, ahead: Channel[Prepared | Failure], behind: Channel[Inferred | Failure]
-) -> None:
+def _run_engine(prepared: Prepared, idle: SimpleQueue[Engine]) -> Inferred:
+    """There are as many threads as engines, so one is always idle."""
+    engine = idle.get()
     try:
-        for item in ahead:
-            if not behind.put(item if isinstance(item, Failure) else infer(item, engine)):
-                return
+        return infer(prepared, engine)
     finally:
-        ahead.abandon()
-        behind.finish()
+        idle.put(engine)

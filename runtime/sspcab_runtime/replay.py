@@ -14,12 +14,12 @@ import numpy.typing as npt
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import BundleError, GateError
 from sspcab_edge.manifest import Artifact, Parity
-from sspcab_edge.parity import Comparison, judge, read_pack
+from sspcab_edge.parity import Comparison, judge, read_pack, shortfalls
 from sspcab_edge.protocols import Engine, Frame
 from sspcab_runtime.attestation import read_attestation, record_attestation
 from sspcab_runtime.frontends.table import open_front_end
 
-__all__ = ["Progress", "judge_replay", "prove", "replay", "shortfall"]
+__all__ = ["Progress", "judge_replay", "prove", "replay"]
 
 Progress = Callable[[int, int], None]
 """Called with (inputs replayed, inputs in all)."""
@@ -61,11 +61,12 @@ def _map_difference(expected: npt.NDArray[np.float32], got: npt.NDArray[np.float
 
 
 def judge_replay(
-    bundle: Bundle, artifact: Artifact, compared: Sequence[Comparison], threshold: float | None
+    artifact: Artifact, compared: Sequence[Comparison], threshold: float | None, engine: str
 ) -> Parity:
-    """The verdict on a replay, with the artifact's own gate."""
-    exported = artifact.parity
-    return judge(compared, threshold=threshold, gate=exported.gate, scene=exported.scene)
+    """The verdict on a replay, by what the artifact has to show on a device; ``engine`` names what ran it."""
+    return judge(
+        compared, threshold=threshold, gate=artifact.replay, scene=artifact.parity.scene, engine=engine
+    )
 
 
 def prove(bundle: Bundle, artifact: Artifact, engine: Engine, *, progress: Progress | None = None) -> Parity:
@@ -80,24 +81,12 @@ def prove(bundle: Bundle, artifact: Artifact, engine: Engine, *, progress: Progr
     if remembered is not None:
         return remembered.parity
     compared = replay(bundle, artifact, engine, progress=progress)
-    parity = judge_replay(bundle, artifact, compared, bundle.manifest.decision.threshold)
+    on = f"{engine.backend} {engine.version}"
+    parity = judge_replay(artifact, compared, bundle.manifest.decision.threshold, on)
     if not parity.passed:
         raise GateError(
-            f"{artifact.name} on {engine.backend} {engine.version} does not give the source's verdicts on "
-            f"this device: {shortfall(parity)}; choose another backend, or export again"
+            f"{artifact.name} on {on} does not give the source's verdicts on this device: "
+            f"{', '.join(shortfalls(parity))}"
         )
     record_attestation(bundle, artifact, engine, parity)
     return parity
-
-
-def shortfall(parity: Parity) -> str:
-    """What a failed comparison showed, against what was allowed."""
-    gate = parity.gate
-    parts = []
-    if parity.flips is not None and parity.flips > gate.max_flips:
-        parts.append(f"{parity.flips} of {parity.pictures} verdicts flip (allowed {gate.max_flips})")
-    if parity.max_abs_score_diff > gate.score_tolerance:
-        parts.append(f"scores differ by {parity.max_abs_score_diff:.3g} (allowed {gate.score_tolerance:.3g})")
-    if parity.max_abs_map_diff is not None and parity.max_abs_map_diff > gate.map_tolerance:
-        parts.append(f"maps differ by {parity.max_abs_map_diff:.3g} (allowed {gate.map_tolerance:.3g})")
-    return ", ".join(parts)

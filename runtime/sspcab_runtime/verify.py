@@ -14,6 +14,7 @@ from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
 from sspcab_edge.errors import EngineError, GateError, MissingPackageError
 from sspcab_edge.manifest import Artifact, Parity
+from sspcab_edge.parity import shortfalls
 from sspcab_runtime.attestation import Attestation, read_attestation, record_attestation
 from sspcab_runtime.engines.table import (
     ENGINES,
@@ -24,7 +25,7 @@ from sspcab_runtime.engines.table import (
     open_engine,
 )
 from sspcab_runtime.progress import Progress
-from sspcab_runtime.replay import judge_replay, replay, shortfall
+from sspcab_runtime.replay import judge_replay, replay
 from sspcab_runtime.tables import number, table
 
 __all__ = ["Attestation", "Checked", "read_attestation", "record_attestation", "verify"]
@@ -99,9 +100,10 @@ def _check(
             compared = replay(bundle, artifact, engine, progress=report)
     except EngineError as error:
         return Checked(artifact, backend, "broken", version, device, reason=str(error))
-    parity = judge_replay(bundle, artifact, compared, bundle.manifest.decision.threshold)
+    on = f"{backend} {version}"
+    parity = judge_replay(artifact, compared, bundle.manifest.decision.threshold, on)
     if not parity.passed:
-        return Checked(artifact, backend, "failed", version, device, parity, shortfall(parity))
+        return Checked(artifact, backend, "failed", version, device, parity, ", ".join(shortfalls(parity)))
     record_attestation(bundle, artifact, engine, parity)
     return Checked(artifact, backend, "passed", version, device, parity)
 

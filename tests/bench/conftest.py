@@ -107,11 +107,13 @@ def make_bundle(
             model = openvino.Core().read_model(brightness_onnx())
             openvino.save_model(model, folder / "openvino/model.fp32.xml", compress_to_fp16=False)
         pack = write_pack(folder, _items(inputs, wrong_score_of, wrong_map))
+        gate = Gate(max_flips=0, score_tolerance=1e-4, map_tolerance=1e-3)
         parity = Parity(
-            pictures=inputs, labelled=0, blends=0, scene="given", max_abs_score_diff=0.0,
-            mean_abs_score_diff=0.0, max_abs_map_diff=0.0, margin=0.01, flips=0, flips_upper95=0.3,
+            pictures=inputs, labelled=0, blends=0, scene="given", engine="tests", max_abs_score_diff=0.0,
+            mean_abs_score_diff=0.0, max_abs_map_diff=0.0, margin=0.01, flips=0, blend_flips=0,
+            flips_upper95=0.3,
             auroc_source=None, auroc_artifact=None, passed=True,
-            gate=Gate(max_flips=0, score_tolerance=1e-4, map_tolerance=1e-3),
+            gate=gate,
         )  # fmt: skip
         manifest = Manifest(
             schema=1, contract=1, release=3, created="2026-01-01T00:00:00+00:00", tools={},
@@ -122,7 +124,7 @@ def make_bundle(
             artifacts=tuple(
                 Artifact(
                     target=target, precision="fp32", files=files[target], size_bytes=1, opset=17,
-                    parity=parity,
+                    parity=parity, replay=gate,
                 )
                 for target in targets
             ),

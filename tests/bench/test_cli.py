@@ -18,14 +18,19 @@ def _invoke(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_help_teaches_both_forms() -> None:
+def test_help_teaches_every_form() -> None:
     code, text = _invoke("--help")
     assert code == 0
     assert "sspcab-bench BUNDLE [OPTIONS]" in text
     assert "sspcab-bench block [OPTIONS]" in text
     for option in ("--backend", "--threads", "--seconds", "--source", "--json", "--output", "--version"):
         assert option in text
+    assert "sspcab-bench tuned BUNDLE [OPTIONS]" in text
     assert "block  " in text
+    code, text = _invoke("tuned", "--help")
+    assert code == 0
+    for option in ("--objective", "--pairs", "--backend", "--seconds", "--json", "--output"):
+        assert option in text
     code, text = _invoke("block", "--help")
     assert code == 0
     for option in ("--shape", "--dialect", "--backend", "--threads", "--seconds", "--json", "--output"):
@@ -55,6 +60,9 @@ def test_version() -> None:
         ("block", "--shape", "64@8x8x8"),
         ("block", "--dialect", "klingon"),
         ("block", "too-many"),
+        ("tuned",),
+        ("tuned", "bundle", "--pairs", "0"),
+        ("tuned", "bundle", "--objective", "beauty"),
     ],
 )
 def test_usage_errors_are_exit_2(arguments: tuple[str, ...]) -> None:

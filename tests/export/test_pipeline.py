@@ -45,6 +45,7 @@ def test_every_artifact_passed_and_says_how_it_was_judged(exported: Exported) ->
         assert parity.blends > 0
         assert parity.labelled == 12 + 20
         assert parity.flips == 0
+        assert parity.gate.score_tolerance is not None
         assert parity.max_abs_score_diff <= parity.gate.score_tolerance
         assert parity.auroc_source == pytest.approx(parity.auroc_artifact)
     assert manifest.decision.fitted_on == 12
@@ -172,7 +173,7 @@ def test_an_artifact_that_is_off_is_no_bundle(
         return graph, blocks
 
     monkeypatch.setattr("sspcab_export.pipeline.optimise", spoiled)
-    with pytest.raises(GateError, match="score difference") as caught:
+    with pytest.raises(GateError, match="scores differ by") as caught:
         export(scene.checkpoint, calibration=scene.calibration, input_size=SIZE, output=tmp_path / "bundle")
     assert caught.value.exit_code == 3
     assert list(tmp_path.iterdir()) == []

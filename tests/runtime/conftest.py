@@ -25,6 +25,7 @@ from sspcab_edge.manifest import (
     Model,
     Parity,
     ParityPack,
+    Precision,
     Preprocess,
     ScoreMap,
 )
@@ -41,6 +42,7 @@ Floats = npt.NDArray[np.float32]
 
 HEIGHT, WIDTH = 24, 32
 THRESHOLD = 0.6
+HALF_OFF = ScoreMap(artifact=(0.0, 1.0), source=(0.5, 1.5))
 BACKEND_OF: dict[str, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
 """Every target with the backend that runs it: the tests' own row per backend."""
 
@@ -108,12 +110,18 @@ def make_bundle(
     output: Path,
     *,
     targets: tuple[Literal["onnx", "openvino"], ...] = ("onnx", "openvino"),
+    precisions: tuple[Precision, ...] = ("fp32",),
+    wrong: tuple[str, ...] = (),
     threshold: float | None = THRESHOLD,
     lie: float = 0.0,
     score_map: ScoreMap | None = None,
     onnx_file: bytes | None = None,
 ) -> Bundle:
-    """Write a bundle through core alone. ``lie`` is added to the pack's scores, so that none would pass."""
+    """Write a bundle through core alone. ``lie`` is added to the pack's scores, so that none would pass.
+
+    Artifacts of every precision run the same fp32 graph; those named in ``wrong`` give scores that are off by
+    one half.
+    """
     openvino = pytest.importorskip("openvino", reason="openvino is not installed: no IR to test with")
     inputs, outputs = whole_frame_ports(HEIGHT, WIDTH, (HEIGHT, WIDTH))
     with staging(output) as folder:
@@ -135,16 +143,19 @@ def make_bundle(
         pack = write_pack(folder, items)
         gate = Gate(max_flips=0, score_tolerance=1e-4, map_tolerance=1e-3)
         parity = Parity(
-            pictures=12, labelled=8, blends=4, scene="given", max_abs_score_diff=1e-6,
-            mean_abs_score_diff=1e-7, max_abs_map_diff=1e-6, margin=0.01, flips=0, flips_upper95=0.22,
+            pictures=12, labelled=8, blends=4, scene="given", engine="tests", max_abs_score_diff=1e-6,
+            mean_abs_score_diff=1e-7, max_abs_map_diff=1e-6, margin=0.01, flips=0, blend_flips=0,
+            flips_upper95=0.22,
             auroc_source=0.5, auroc_artifact=0.5, gate=gate, passed=True,
         )  # fmt: skip
         artifacts = tuple(
             Artifact(
-                target=target, precision="fp32", files=files[target], size_bytes=1, opset=17, parity=parity,
-                score_map=ScoreMap() if score_map is None else score_map,
+                target=target, precision=precision, files=files[target], size_bytes=1, opset=17,
+                parity=parity, replay=gate,
+                score_map=HALF_OFF if f"{target}-{precision}" in wrong else score_map or ScoreMap(),
             )
             for target in targets
+            for precision in precisions
         )  # fmt: skip
         manifest = Manifest(
             schema=1, contract=1, release=1, created="2026-01-01T00:00:00+00:00", tools={"tests": "1"},

@@ -20,9 +20,15 @@ from sspcab_runtime.cache import cache_folder, write_atomically
 class Engine(FakeEngine):
     """A fake whose identity can be chosen."""
 
-    def __init__(self, backend: str = "onnxruntime", version: str = "1.32", device: str = "CPU A") -> None:
+    def __init__(
+        self,
+        backend: str = "onnxruntime",
+        version: str = "1.32",
+        device: str = "CPU A",
+        settings: str = "",
+    ) -> None:
         super().__init__(4, 4)
-        self.backend, self.version, self.device = backend, version, device
+        self.backend, self.version, self.device, self.settings = backend, version, device, settings
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def test_is_read_back(case: Case, cache: Path) -> None:
     assert list(cache.rglob(".*")) == [], "nothing half-written stays"
 
 
-@pytest.mark.parametrize("what", ["digest", "artifact", "backend", "version", "device"])
+@pytest.mark.parametrize("what", ["digest", "artifact", "backend", "version", "device", "settings"])
 def test_holds_for_nothing_else(case: Case, what: str) -> None:
     record(case)
     others = {
@@ -68,6 +74,7 @@ def test_holds_for_nothing_else(case: Case, what: str) -> None:
         "backend": replace(case, engine=Engine(backend="openvino")),
         "version": replace(case, engine=Engine(version="1.33")),
         "device": replace(case, engine=Engine(device="CPU B")),
+        "settings": replace(case, engine=Engine(settings="bf16")),
     }
     assert not found(others[what])
     assert found(case)
@@ -94,6 +101,15 @@ def test_a_file_that_was_tampered_with_counts_for_nothing(case: Case, what: str)
     assert not found(case)
     record(case)
     assert found(case), "and it is replaced by the next one"
+
+
+def test_an_engine_without_settings_has_none(case: Case) -> None:
+    """The protocol does not ask for them."""
+    record(case)
+    plain = FakeEngine(4, 4)
+    assert not hasattr(plain, "settings")
+    plain.backend, plain.version, plain.device = "onnxruntime", "1.32", "CPU A"
+    assert read_attestation(case.bundle, case.artifact, plain) is not None
 
 
 def test_a_failure_is_never_attested(case: Case) -> None:

@@ -14,7 +14,10 @@ from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import BundleError, EdgeError, EngineError, GateError, InputError, OptionError
 from sspcab_edge.manifest import ScoreMap
 from sspcab_edge.preprocess import prepare
-from sspcab_runtime import Detector, Result, open_source
+from sspcab_runtime import Detector, Result, open_source, setting
+from sspcab_runtime.engines import open_engine
+from sspcab_runtime.engines.base import GraphEngine
+from sspcab_runtime.machine import Cpu
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -59,6 +62,82 @@ def test_streams_what_it_would_judge_one_by_one(pristine: Path, folder: Path) ->
             assert result.verdict.score == detector(result.frame.pixels).score
             expected = {"decode", "prepare", "copy_in", "infer", "copy_out", "finish"}
             assert set(result.stages_ms) == expected
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("streams", [2, 3])
+def test_streams_give_the_same_verdicts(pristine: Path, folder: Path, backend: str, streams: int) -> None:
+    with (
+        Detector.open(pristine, backend=backend, streams=streams) as detector,
+        Detector.open(pristine, backend=backend) as single,
+        closing(open_source(str(folder))) as source,
+    ):
+        assert len(detector.engines) == streams
+        assert detector.engine is detector.engines[0]
+        indices = []
+        for result in detector.stream(source):
+            assert isinstance(result, Result)
+            indices.append(result.frame.index)
+            expected = single(result.frame.pixels)
+            assert result.verdict.score == pytest.approx(expected.score, abs=1e-6)
+            assert result.verdict.anomalous is expected.anomalous
+        assert indices == list(range(12))
+
+
+def test_streams_share_the_cores(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def note(*args: object, threads: int | None = None, **options: object) -> GraphEngine:
+        asked.append(threads)
+        return open_engine(*args, threads=threads, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(setting, "open_engine", note)
+    monkeypatch.setattr(setting, "read_cpu", lambda: Cpu("one of six", (), 6))
+    for streams, threads in ((None, None), (4, None), (8, None), (2, 5)):
+        Detector.open(pristine, streams=streams, threads=threads).close()
+    assert asked == [None, *[1] * 4, *[1] * 8, 5, 5]
+    asked.clear()
+    Detector.open(pristine, streams=2).close()
+    assert asked == [3, 3]
+    with pytest.raises(OptionError, match="streams is 0, expected 1 or more"):
+        Detector.open(pristine, streams=0)
+
+
+def test_only_what_is_proved_gets_more_engines(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[GraphEngine] = []
+
+    def note(*args: object, **options: object) -> GraphEngine:
+        opened.append(open_engine(*args, **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    monkeypatch.setattr(setting, "open_engine", note)
+    build(tmp_path / "bundle", wrong=("onnx-fp32",))
+    with Detector.open(tmp_path / "bundle", streams=3):
+        assert [engine.backend for engine in opened] == ["onnxruntime", *["openvino"] * 3]
+    for engine in opened:
+        with pytest.raises(EngineError, match="is closed"):
+            engine.infer({})
+
+
+def test_an_engine_that_does_not_open_closes_the_others(
+    pristine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[GraphEngine] = []
+
+    def third_fails(*args: object, **options: object) -> GraphEngine:
+        if len(opened) == 2:
+            raise EngineError("out of memory")
+        opened.append(open_engine(*args, **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    monkeypatch.setattr(setting, "open_engine", third_fails)
+    with pytest.raises(EngineError, match="out of memory"):
+        Detector.open(pristine, backend="onnxruntime", streams=3)
+    for engine in opened:
+        with pytest.raises(EngineError, match="is closed"):
+            engine.infer({})
 
 
 def test_the_threshold_can_be_told(pristine: Path, frames: Pixels) -> None:
@@ -122,7 +201,7 @@ def test_verdicts_that_flip_are_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tensorrt"}, "unknown backend 'tensorrt'"),
+        ({"backend": "tpu"}, "unknown backend 'tpu'"),
         ({"precision": "int8"}, "no artifact for precision int8: it has onnx-fp32"),
         ({"backend": "openvino"}, r"for backend openvino: it has onnx-fp32 \(backend onnxruntime\)"),
         ({"threads": 0}, "threads is 0"),

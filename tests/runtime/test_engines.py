@@ -20,6 +20,7 @@ from sspcab_edge.protocols import Engine
 from sspcab_runtime.engines import ENGINES, choose, engine_class, installed, load_engine, open_engine
 from sspcab_runtime.engines.onnxruntime_engine import import_onnxruntime, map_errors, vendor_errors
 from sspcab_runtime.engines.openvino_engine import OpenVinoEngine
+from sspcab_runtime.engines.table import candidates, fitting
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -115,7 +116,7 @@ def test_threads_change_nothing_but_speed(opened: Opened, frames: Pixels) -> Non
         open_(threads=0)
 
 
-@pytest.mark.parametrize("backend", list(ENGINES))
+@pytest.mark.parametrize("backend", list(FILES))
 def test_has_clocks_for_its_steps(backend: str, pristine: Path, frames: Pixels) -> None:
     manifest = Bundle.open(pristine).manifest
     path = pristine / FILES[backend]
@@ -131,7 +132,7 @@ def other_port(port: Port, **changes: object) -> Port:
     return Port(**{**values, **changes})
 
 
-@pytest.mark.parametrize("backend", list(ENGINES))
+@pytest.mark.parametrize("backend", list(FILES))
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -151,7 +152,7 @@ def test_refuses_a_graph_whose_ports_are_not_the_manifests(
         load_engine(backend, pristine / FILES[backend], ports, manifest.outputs)
 
 
-@pytest.mark.parametrize("backend", list(ENGINES))
+@pytest.mark.parametrize("backend", list(FILES))
 def test_refuses_outputs_that_are_not_the_manifests(backend: str, pristine: Path) -> None:
     manifest = Bundle.open(pristine).manifest
     path = pristine / FILES[backend]
@@ -162,7 +163,7 @@ def test_refuses_outputs_that_are_not_the_manifests(backend: str, pristine: Path
         load_engine(backend, path, manifest.inputs, wrong)
 
 
-@pytest.mark.parametrize("backend", list(ENGINES))
+@pytest.mark.parametrize("backend", list(FILES))
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"nonsense" * 99]
 )
@@ -176,7 +177,7 @@ def test_a_damaged_file_is_an_engine_error(
         load_engine(backend, path, manifest.inputs, manifest.outputs)
 
 
-@pytest.mark.parametrize("backend", list(ENGINES))
+@pytest.mark.parametrize("backend", list(FILES))
 def test_a_missing_package_is_its_pip_command(
     backend: str, pristine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,7 +193,8 @@ def test_a_missing_package_is_its_pip_command(
 
 
 def test_every_backend_has_a_row_in_these_tests(backend_of: dict[str, str]) -> None:
-    assert set(backend_of.values()) == set(ENGINES) == set(FILES)
+    elsewhere = {"tensorrt"}  # tests/runtime/tensorrt: it needs a GPU, or a fake of one
+    assert set(backend_of.values()) == set(ENGINES) - elsewhere == set(FILES)
 
 
 def test_every_extra_exists() -> None:
@@ -230,8 +232,21 @@ def test_openvino_computes_in_the_precision_that_was_judged(pristine: Path) -> N
         assert str(compiled.get_property("EXECUTION_MODE_HINT")).endswith("ACCURACY")
         assert str(compiled.get_property("PERFORMANCE_HINT")).endswith("LATENCY")
         assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+        assert compiled.get_property("ENABLE_CPU_PINNING") is False, "or every engine sits on the first core"
     with pytest.raises(EngineError, match="openvino has no precision hint for 'fp4'"):
         load_engine("openvino", path, manifest.inputs, manifest.outputs, precision="fp4")
+
+
+def test_settings_tell_apart_what_is_computed_in(pristine: Path) -> None:
+    """The default and its own name are the same; what the backend does not have is refused."""
+    bundle = Bundle.open(pristine)
+    onnx, openvino = bundle.manifest.artifacts
+    with open_engine(bundle, openvino) as default, open_engine(bundle, openvino, hint="f32") as named:
+        assert default.settings == named.settings == "f32"
+    with open_engine(bundle, onnx) as engine:
+        assert engine.settings == ""
+    with pytest.raises(OptionError, match="onnxruntime has no precision hint 'f32': expected none"):
+        open_engine(bundle, onnx, hint="f32")
 
 
 def test_no_engine_leaves_traces_of_telemetry(pristine: Path, tmp_path: Path) -> None:
@@ -289,12 +304,30 @@ def test_choose_falls_back_to_what_is_installed(pristine: Path, monkeypatch: pyt
         choose(artifacts)
 
 
+def test_candidates_come_in_order_of_preference(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifacts = Bundle.open(pristine).manifest.artifacts
+
+    def names(**wish: str) -> list[str]:
+        return [f"{artifact.name} {backend}" for artifact, backend in candidates(artifacts, **wish)]
+
+    assert names() == ["onnx-fp32 onnxruntime", "openvino-fp32 openvino"]
+    assert names(target="openvino") == ["openvino-fp32 openvino"]
+    assert names(hint="bf16") == ["openvino-fp32 openvino"]
+    with pytest.raises(OptionError, match="no artifact for backend onnxruntime, hint bf16: it has"):
+        names(backend="onnxruntime", hint="bf16")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert names() == ["openvino-fp32 openvino"]
+    with pytest.raises(MissingPackageError, match="onnxruntime is not installed"):
+        names(backend="onnxruntime")
+    assert [name for _, name in fitting(artifacts)] == ["onnxruntime", "openvino"], "installed or not"
+
+
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
         ({"precision": "int8"}, "no artifact for precision int8: it has onnx-fp32 .*; openvino-fp32"),
         ({"backend": "onnxruntime", "target": "openvino"}, "backend onnxruntime, target openvino: it has"),
-        ({"backend": "tensorrt"}, "unknown backend 'tensorrt': expected one of onnxruntime, openvino"),
+        ({"backend": "tpu"}, "unknown backend 'tpu': expected one of onnxruntime, openvino"),
     ],
 )
 def test_choose_lists_what_there_is(pristine: Path, wish: dict[str, str], message: str) -> None:

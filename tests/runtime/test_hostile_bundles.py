@@ -129,7 +129,7 @@ def test_paths_that_leave_the_bundle(bundle_path: Path, name: str) -> None:
         (lambda m: m.update(more=1), "unknown field `more`"),
         (lambda m: m["decision"].update(more=1), "unknown field `more`"),
         (lambda m: m.pop("ports", m.pop("inputs")), "missing required field `inputs`"),
-        (lambda m: m["artifacts"][0].update(target="tensorrt"), "Invalid enum value 'tensorrt'"),
+        (lambda m: m["artifacts"][0].update(target="tpu"), "Invalid enum value 'tpu'"),
         (
             lambda m: m["artifacts"][0].update(files=["other.onnx"]),
             "refers to 'other.onnx', which it does not",

@@ -13,6 +13,8 @@ import sspcab_runtime
 
 FORBIDDEN = (
     "torch",
+    "tensorrt",
+    "tensorrt_rtx",
     "onnx",
     "onnxscript",
     "onnx_ir",

@@ -89,6 +89,29 @@ def parts(
     return Parts(FakeEngine(4, 4, function), Plain() if front_end is None else front_end, 0.5)
 
 
+def several(
+    function: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+    count: int,
+    front_end: FrontEnd | None = None,
+) -> Parts:
+    """Engines that must never be asked twice at a time."""
+
+    def alone() -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
+        busy = threading.Lock()
+
+        def run(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+            assert busy.acquire(blocking=False), "an engine is for one thread at a time"
+            try:
+                return function(inputs)
+            finally:
+                busy.release()
+
+        return run
+
+    first, *others = (FakeEngine(4, 4, alone()) for _ in range(count))
+    return Parts(first, Plain() if front_end is None else front_end, 0.5, tuple(others))
+
+
 def frames_of(count: int) -> list[Item]:
     return [frame(index) for index in range(count)]
 
@@ -305,6 +328,136 @@ def test_warming_up_gives_verdicts_without_scores() -> None:
 
 def test_an_empty_source_gives_nothing() -> None:
     assert list(stream(parts(), ListSource([]))) == []
+
+
+# Several engines
+
+
+@pytest.mark.parametrize("streams", [2, 3, 7])
+def test_streams_keep_the_order(streams: int) -> None:
+    delays = np.random.default_rng(3).uniform(0, 0.004, 256)
+
+    def uneven(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        time.sleep(delays[int(inputs["frames"].max())])
+        return brightness(inputs)
+
+    built = several(uneven, streams)
+    results = list(stream(built, ListSource(frames_of(120))))
+    assert len(results) == 120
+    for index, result in enumerate(results):
+        assert isinstance(result, Result)
+        assert result.frame.index == index
+        assert result.verdict.score == pytest.approx(index / 255, abs=1e-6)
+    calls = [engine.calls for engine in built.engines if isinstance(engine, FakeEngine)]
+    assert sum(calls) == 120
+    assert min(calls) > 0
+
+
+@pytest.mark.parametrize("streams", [2, 5])
+def test_streams_work_at_the_same_time(streams: int) -> None:
+    """Nobody goes on before all engines are at work; one after the other this would break the barrier."""
+    together = threading.Barrier(streams)
+
+    def waits(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        together.wait(LONG_S)
+        return brightness(inputs)
+
+    assert len(list(stream(several(waits, streams), ListSource(frames_of(4 * streams))))) == 4 * streams
+
+
+def test_an_idle_engine_takes_the_next_frame() -> None:
+    """Frame 0 holds its engine until frame 3 is done, which the other one has to do."""
+    done = threading.Event()
+
+    def uneven(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        index = int(inputs["frames"].max())
+        if index == 0:
+            assert done.wait(LONG_S)
+        if index == 3:
+            done.set()
+        return brightness(inputs)
+
+    results = list(stream(several(uneven, 2), ListSource(frames_of(5))))
+    assert [result.frame.index for result in results if isinstance(result, Result)] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("streams", [2, 4])
+def test_look_ahead_of_streams_is_bounded(streams: int) -> None:
+    stuck = threading.Event()
+    ahead = threading.Event()
+    most = DEPTH + 1 + streams
+
+    def holds(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        assert stuck.wait(LONG_S)
+        return brightness(inputs)
+
+    source = ListSource(frames_of(50), before=lambda index: ahead.set() if index == most - 1 else None)
+    results = stream(several(holds, streams), source)
+    reader = threading.Thread(target=next, args=(results,))
+    reader.start()
+    assert ahead.wait(LONG_S)
+    time.sleep(0.05)
+    assert source.given == most
+    stuck.set()
+    reader.join(LONG_S)
+    results.close()
+
+
+@pytest.mark.parametrize("bad", [0, 1, 10])
+def test_a_failure_in_one_stream_stops_all(bad: int) -> None:
+    """What came before it is given, though frames after it may have been done first."""
+
+    def breaks(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if inputs["frames"].max() == bad:
+            time.sleep(0.02)
+            raise EngineError("out of memory")
+        return brightness(inputs)
+
+    source = ListSource(frames_of(1000))
+    got: list[Result | Failure] = []
+    with pytest.raises(EngineError, match="out of memory"):
+        got.extend(stream(several(breaks, 3), source))
+    assert [item.frame.index for item in got if isinstance(item, Result)] == list(range(bad))
+    assert source.given < bad + 20
+    assert workers() == []
+
+
+@pytest.mark.parametrize("taken", [0, 1, 9])
+def test_closing_streams_early(taken: int) -> None:
+    """What no engine has begun is dropped."""
+
+    def slow(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        time.sleep(0.02)
+        return brightness(inputs)
+
+    built = several(slow, 3)
+    source = ListSource(frames_of(10_000))
+    with closing(stream(built, source)) as results:
+        for _ in range(taken):
+            next(results)
+    assert workers() == []
+    assert source.given <= taken + DEPTH + 4
+    calls = sum(engine.calls for engine in built.engines if isinstance(engine, FakeEngine))
+    time.sleep(0.05)
+    assert calls == sum(engine.calls for engine in built.engines if isinstance(engine, FakeEngine))
+
+
+def test_a_lost_source_is_raised_after_what_streams_gave() -> None:
+    items: list[Item] = [*frames_of(7), SourceError("the cable is out")]
+    got: list[Result | Failure] = []
+    with pytest.raises(SourceError, match="the cable is out"):
+        got.extend(stream(several(brightness, 3), ListSource(items)))
+    assert len(got) == 7
+
+
+def test_streams_keep_the_place_of_bad_pictures_and_of_warming_up() -> None:
+    items: list[Item] = [frame(0), frame(1), PictureError("bad"), frame(3), frame(4)]
+    built = several(brightness, 2, Plain(skip=2))
+    kinds = [
+        "bad" if isinstance(item, Failure) else item.verdict.score is not None
+        for item in stream(built, ListSource(items))
+    ]
+    assert kinds == [False, False, "bad", True, True]
 
 
 def test_a_channel_wakes_whoever_waits() -> None:

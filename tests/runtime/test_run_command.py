@@ -51,6 +51,17 @@ def test_json_lines(command: Command, pristine: Path, folder: Path, network: Net
     assert "frames/s, median latency" in done.stderr
 
 
+def test_streams_print_the_same_lines(command: Command, pristine: Path, folder: Path) -> None:
+    one, two = (
+        [json.loads(line) for line in command(RUN, pristine, folder, "--json", *more).stdout.splitlines()]
+        for more in ((), ("--streams", 2))
+    )
+    assert len(one) == 12
+    for line in (*one, *two):
+        del line["latency_ms"]
+    assert [{**line, "score": pytest.approx(line["score"], abs=1e-6)} for line in one] == two
+
+
 def test_lines_for_people(command: Command, pristine: Path, folder: Path) -> None:
     done = command(RUN, pristine, folder)
     assert done.returncode == 0
@@ -172,7 +183,7 @@ def test_a_video_that_was_cut_off(command: Command, pristine: Path, film: Path) 
         (["{bundle}", "rtsp://x/1"], 1, "unknown source 'rtsp://x/1'"),
         (["{bundle}", "{folder}", "--threshold", "nan"], 1, "--threshold is nan"),
         (["{bundle}", "{folder}", "--save", "{bundle}/manifest.json"], 1, "cannot make the folder"),
-        (["{bundle}", "{folder}", "--backend", "tensorrt"], 2, "'tensorrt' is not one of 'onnxruntime'"),
+        (["{bundle}", "{folder}", "--backend", "tpu"], 2, "'tpu' is not one of 'onnxruntime'"),
         (["{bundle}", "{folder}", "--threads", "0"], 2, "0 is not in the range x>=1"),
         (["{bundle}"], 2, "Missing argument 'SOURCE'"),
     ],
@@ -281,6 +292,9 @@ def test_progress_on_a_terminal(pristine: Path, folder: Path) -> None:
 def test_help_and_version(command: Command) -> None:
     done = command(RUN, "--help")
     assert done.returncode == 0
-    for option in ("--backend", "--precision", "--threads", "--threshold", "--json", "--save", "--limit"):
+    for option in (
+        "--backend", "--precision", "--threads", "--streams", "--threshold", "--json", "--save", "--limit",
+        "--no-prove", "--fallback", "--no-tuned",
+    ):  # fmt: skip
         assert option in done.stdout
     assert command("sspcab_edge.cli", "--help").returncode == 0

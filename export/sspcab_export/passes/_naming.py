@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-__all__ = ["block_path", "new_initializer"]
+__all__ = ["block_path", "drop_unused", "new_initializer"]
 
 
 def block_path(convolutions: Sequence[ir.Node], number: int) -> str:
@@ -43,3 +43,10 @@ def new_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) 
     value.shape = ir.Shape(array.shape)
     graph.register_initializer(value)
     return value
+
+
+def drop_unused(graph: ir.Graph, values: Iterable[ir.Value]) -> None:
+    """Remove those of these constants that nothing reads any more."""
+    for value in values:
+        if value.name in graph.initializers and not value.uses() and not value.is_graph_output():
+            del graph.initializers[value.name or ""]

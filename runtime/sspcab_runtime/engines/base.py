@@ -37,24 +37,31 @@ class GraphEngine(ABC):
     A backend sets the class attributes and implements the six methods below :meth:`close`. An engine is
     for one thread at a time.
 
+    Attributes:
+        settings: What was set that verdicts may depend on, in words: the hint, unless a backend knows better.
+            What was proved for one of them says nothing of another.
+
     Args:
         path: The file to load.
         inputs: Ports the graph must have.
         outputs: Ports the graph must have.
         precision: Of the artifact, as in ``fp32``.
         threads: For one inference; None leaves it to the backend.
+        hint: What the backend computes in where the graph names no lower precision, by the backend's own name
+            for it (:attr:`hints`); None is what the export judged.
         proc: Root of ``/proc``.
 
     Raises:
         MissingPackageError: The backend's package is not installed.
         EngineError: The backend refuses the graph, or its ports are not those asked for.
-        OptionError: ``threads`` is less than 1.
+        OptionError: ``threads`` is less than 1, or the backend has no such hint.
     """
 
     backend: str
     targets: tuple[str, ...]
     package: str
     extra: str
+    hints: tuple[str, ...] = ()
     version: str
 
     def __init__(
@@ -65,17 +72,22 @@ class GraphEngine(ABC):
         *,
         precision: str,
         threads: int | None = None,
+        hint: str | None = None,
         proc: Path = PROC,
     ) -> None:
         if threads is not None and threads < 1:
             raise OptionError(f"threads is {threads}, expected 1 or more")
+        if hint is not None and hint not in self.hints:
+            known = ", ".join(self.hints) or "none"
+            raise OptionError(f"{self.backend} has no precision hint {hint!r}: expected {known}")
         self.path = path
         self.inputs: Sequence[Port] = tuple(inputs)
         self.outputs: Sequence[Port] = tuple(outputs)
         self.device = cpu_device(proc)
+        self.settings = hint or ""
         self._stages_ms: Mapping[str, float] = {}
         self._closed = False
-        self._load(precision, threads)
+        self._load(precision, threads, hint)
         try:
             self._check_ports("input", self.inputs, self._graph_inputs())
             self._check_ports("output", self.outputs, self._graph_outputs())
@@ -134,7 +146,7 @@ class GraphEngine(ABC):
         self.close()
 
     @abstractmethod
-    def _load(self, precision: str, threads: int | None) -> None:
+    def _load(self, precision: str, threads: int | None, hint: str | None) -> None:
         """Import the backend, load :attr:`path`, set :attr:`version`."""
 
     @abstractmethod

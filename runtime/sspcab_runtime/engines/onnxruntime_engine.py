@@ -77,8 +77,8 @@ class OnnxRuntimeEngine(GraphEngine):
     package = "onnxruntime"
     extra = "onnxruntime"
 
-    def _load(self, precision: str, threads: int | None) -> None:
-        del precision  # ONNX Runtime computes in the precision that the graph spells out
+    def _load(self, precision: str, threads: int | None, hint: str | None) -> None:
+        del precision, hint  # ONNX Runtime computes in the precision that the graph spells out
         ort = import_onnxruntime()
         self.version = str(ort.__version__)
         options = ort.SessionOptions()

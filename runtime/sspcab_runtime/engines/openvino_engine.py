@@ -17,7 +17,7 @@ from sspcab_runtime.engines.base import GraphEngine, GraphPort
 __all__ = ["OpenVinoEngine", "import_openvino", "map_errors"]
 
 _DEVICE = "CPU"
-_PRECISION_HINTS = {"fp32": "f32"}
+_PRECISION_HINTS = {"fp32": "f32", "fp16": "f32", "int8": "f32"}
 """What is computed in where the graph itself names no lower precision. The plugin's own default is bf16 on
 CPUs that have it: on these networks slower, and with other scores than the gate judged."""
 
@@ -62,17 +62,20 @@ class OpenVinoEngine(GraphEngine):
     targets = ("openvino",)
     package = "openvino"
     extra = "openvino"
+    hints = ("f32", "f16", "bf16")
 
-    def _load(self, precision: str, threads: int | None) -> None:
+    def _load(self, precision: str, threads: int | None, hint: str | None) -> None:
         if precision not in _PRECISION_HINTS:
             known = ", ".join(_PRECISION_HINTS)
             raise EngineError(f"openvino has no precision hint for {precision!r}, expected one of {known}")
-        hint = _PRECISION_HINTS[precision]
+        hint = hint or _PRECISION_HINTS[precision]
+        self.settings = hint
         ov = import_openvino()
         self.version = str(ov.get_version())
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         if threads is not None:
-            config["INFERENCE_NUM_THREADS"] = threads
+            # the plugin would pin the threads of every engine, and of every process, to the same first cores
+            config |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         with map_errors(f"cannot load {self.path}"):
             core = ov.Core()
             if "EXECUTION_MODE_HINT" in core.get_property(_DEVICE, "SUPPORTED_PROPERTIES"):

@@ -32,7 +32,8 @@ tests/runtime/test_doctor.py makes it anew."""
 
 _INPUTS = (Port(name="frames", dtype="uint8", shape=("N", 2, 2, 3), layout="NHWC", colour="RGB"),)
 _OUTPUTS = (Port(name="score", dtype="float32", shape=("N",), layout="N"),)
-_TIMEOUT_S = 60
+_TIMEOUT_S = {"tensorrt": 600.0}
+"""Seconds that a backend may take; 60 where it is not listed. TensorRT builds a plan first."""
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,11 +43,12 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-def probe(backend: str, *, timeout_s: float = _TIMEOUT_S) -> Probe:
-    """Run a tiny graph on a backend, in another process.
+def probe(backend: str, *, timeout_s: float | None = None) -> Probe:
+    """Run a tiny graph on a backend, in another process; ``timeout_s`` None is what the backend needs.
 
     The outcome, whatever it is, is told by the result; nothing is raised.
     """
+    timeout_s = _TIMEOUT_S.get(backend, 60.0) if timeout_s is None else timeout_s
     command = [sys.executable, "-m", "sspcab_runtime.engines.probe", backend]
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)

@@ -1,0 +1,692 @@
+"""Quantisers against Q/DQ written in NumPy from the ONNX definition, and what TensorRT makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+from onnx_ir.passes import common as ir_passes
+
+from definitions.graph_text import graph, serialised
+from definitions.running import Array
+from sspcab_edge.errors import EngineError
+from sspcab_edge.ports import whole_frame_ports
+from sspcab_export.graph import save_graph
+from sspcab_export.precision.activations import Activations, Frame, measure
+from sspcab_export.precision.layers import find_layers
+from sspcab_export.precision.quantise import Flavour, quantise
+from sspcab_export.running import GraphRunner
+from sspcab_export.to_tensorrt import check_graph
+from sspcab_runtime.engines.table import load_engine
+from sspcab_runtime.engines.tensorrt import check_with, import_checker
+
+SIZE = 16
+FLAVOURS: tuple[Flavour, ...] = ("unsigned", "signed")
+FRONT = """
+    f = Cast <to = 1> (frames)
+    t = Transpose <perm = [0, 3, 1, 2]> (f)
+    x = Div (t, full)
+"""
+HEAD = """
+    probabilities = Softmax <axis = 1> (logits)
+    smooth = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (probabilities)
+    first = Slice (smooth, zero, one, one)
+    map = Squeeze (first, one)
+    score = ReduceMax <keepdims = 0> (map, inner)
+"""
+NET = f"""
+    {FRONT}
+    a = Conv <pads = [1, 1, 1, 1]> (x, "stem.weight", "stem.bias")
+    ra = Relu (a)
+    b = Conv <pads = [1, 1, 1, 1]> (ra, "skip.weight", "skip.bias")
+    rb = Relu (b)
+    pool = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (rb)
+    c = Conv <pads = [1, 1, 1, 1]> (pool, "deep.weight")
+    up = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">
+        (c, , scales)
+    both = Concat <axis = 1> (rb, up)
+    logits = Conv <pads = [1, 1, 1, 1]> (both, "last.weight", "last.bias")
+    {HEAD}
+"""
+OUTPUTS = f"float[N] score, float[N,{SIZE},{SIZE}] map"
+CONSTANTS: dict[str, Array] = {
+    "full": np.float32(255),
+    "zero": np.array([0]),
+    "one": np.array([1]),
+    "inner": np.array([1, 2]),
+    "scales": np.array([1, 1, 2, 2], np.float32),
+}
+
+
+def normal(*shape: int, seed: int = 0) -> Array:
+    spread = np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 4.0
+    return np.asarray(np.random.default_rng([seed, *shape]).normal(size=shape) / spread, np.float32)
+
+
+ARRAYS: dict[str, Array] = {
+    **CONSTANTS,
+    "stem.weight": normal(6, 3, 3, 3),
+    "stem.bias": normal(6),
+    "skip.weight": normal(5, 6, 3, 3),
+    "skip.bias": normal(5),
+    "deep.weight": normal(4, 5, 3, 3) * np.float32(3),
+    "last.weight": normal(2, 9, 3, 3) * np.float32(2),
+    "last.bias": normal(2),
+}
+
+
+def network(body: str, arrays: Mapping[str, Array], outputs: str = OUTPUTS, opset: int = 18) -> ir.Model:
+    """A graph of the contract, with the types and shapes that measuring needs."""
+    model = graph(
+        body, {**CONSTANTS, **arrays}, inputs=f"uint8[N,{SIZE},{SIZE},3] frames", outputs=outputs, opset=opset
+    )
+    ir_passes.ShapeInferencePass()(model)
+    return model
+
+
+def small(body: str, **arrays: Array) -> ir.Model:
+    """Pixels ``x`` to features ``y``, of which the largest is the score."""
+    model = network(
+        f"{FRONT} {body}\n score = ReduceMax <keepdims = 0> (y, all)",
+        {"all": np.array([1, 2, 3]), **{name.replace("_", "."): array for name, array in arrays.items()}},
+        "float[N] score",
+    )
+    return model
+
+
+def pictures(count: int = 4, seed: int = 0) -> list[Frame]:
+    random = np.random.default_rng(seed)
+    return list(random.integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8))
+
+
+def measured(model: ir.Model) -> Activations:
+    return measure(model, pictures(), lambda done: None)
+
+
+def lowered(
+    model: ir.Model, flavour: Flavour = "unsigned", keep: Collection[str] = ()
+) -> tuple[ir.Model, tuple[str, ...]]:
+    return quantise(model, measured(model), flavour, keep)
+
+
+def constants(model: ir.Model) -> dict[str, Array]:
+    found = {}
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None
+        found[name] = value.const_value.numpy()
+    return found
+
+
+def quantisers(model: ir.Model) -> dict[str, tuple[Array, Array]]:
+    """Scale and zero point of what is quantised in the graph, by name; stored weights are not."""
+    arrays = constants(model)
+    found = {}
+    for node in model.graph:
+        if node.op_type == "QuantizeLinear":
+            value, scale, origin = (item.name or "" for item in node.inputs if item is not None)
+            assert (arrays[scale].size, arrays[origin].size) == (1, 1)
+            found[value] = (arrays[scale], arrays[origin])
+    return found
+
+
+def node_making(model: ir.Model, name: str) -> ir.Node:
+    return next(node for node in model.graph if any(value.name == name for value in node.outputs))
+
+
+def source_operators(node: ir.Node) -> list[str]:
+    """What makes the non-constant inputs of a node."""
+    producers = [value.producer() for value in node.inputs if value is not None]
+    return [producer.op_type for producer in producers if producer is not None]
+
+
+# A reference of the whole: from the definitions, in float64
+
+
+def convolve(x: Array, weights: Array, bias: Array | float = 0.0, groups: int = 1) -> Array:
+    """3 x 3, padded by 1."""
+    windows = sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
+    share = x.shape[1] // groups
+    outputs = len(weights) // groups
+    parts = [
+        np.einsum(
+            "nchwij,ocij->nohw",
+            windows[:, g * share : (g + 1) * share],
+            weights[g * outputs : (g + 1) * outputs].astype(np.float64),
+        )
+        for g in range(groups)
+    ]
+    return np.asarray(np.concatenate(parts, 1) + np.reshape(bias, (-1, 1, 1)))
+
+
+def softmax(x: Array) -> Array:
+    exponentials = np.exp(x - x.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def average(x: Array) -> Array:
+    """The mean over 3 x 3 without the padding, the default of AveragePool."""
+    sums = convolve(x, np.stack([np.eye(x.shape[1])[i][:, None, None] * np.ones((3, 3)) for i in (0, 1)]))
+    return sums / convolve(np.ones_like(x[:, :1]), np.ones((1, 1, 3, 3)))
+
+
+def forward(
+    frames: Sequence[Frame],
+    rounded: Callable[[str, Array], Array] = lambda name, x: x,
+    weights: Mapping[str, Array] = ARRAYS,
+) -> dict[str, Array]:
+    """``NET`` in NumPy, with ``rounded`` put behind every tensor that int8 engines keep."""
+    x = np.stack(frames).transpose(0, 3, 1, 2) / 255
+    given: dict[str, Array] = {"x": x}
+    ra = np.maximum(convolve(rounded("x", x), weights["stem.weight"], weights["stem.bias"]), 0)
+    rb = np.maximum(convolve(rounded("ra", ra), weights["skip.weight"], weights["skip.bias"]), 0)
+    rounded_rb = rounded("rb", rb)
+    pool = rounded_rb.reshape(len(x), 5, SIZE // 2, 2, SIZE // 2, 2).max(axis=(3, 5))
+    c = convolve(pool, weights["deep.weight"], weights.get("deep.bias", 0.0))
+    up = rounded("c", c).repeat(2, 2).repeat(2, 3)
+    both = np.concatenate([rounded_rb, rounded("up", up)], 1)
+    logits = convolve(rounded("both", both), weights["last.weight"], weights["last.bias"])
+    given |= {"ra": ra, "rb": rb, "pool": pool, "c": c, "up": up, "both": both, "logits": logits}
+    given["map"] = average(softmax(logits))[:, 0]
+    given["score"] = given["map"].max(axis=(1, 2))
+    return given
+
+
+GROUPS = {"x": "x", "ra": "ra", **dict.fromkeys(("rb", "c", "up", "both"), "shared")}
+
+
+def reference(flavour: Flavour, frames: Sequence[Frame]) -> dict[str, Array]:
+    """``NET`` in int8: ranges, rounding, weights and biases by the formulas of the ONNX operators."""
+    plain = forward(pictures())
+    ranges: dict[str, tuple[float, float]] = {}
+    for name, group in GROUPS.items():
+        low, high = ranges.get(group, (0.0, 0.0))
+        ranges[group] = (min(low, float(plain[name].min())), max(high, float(plain[name].max())))
+
+    def rounded(name: str, x: Array) -> Array:
+        low, high = ranges[GROUPS[name]]
+        if flavour == "unsigned" and low == 0:
+            scale, first, last = high / 255, 0, 255
+        else:
+            scale, first, last = max(-low, high) / 127, -128, 127
+        return np.asarray(np.clip(np.rint(x / np.float32(scale)), first, last) * np.float32(scale))
+
+    weights = dict(ARRAYS)
+    inputs = {"stem": "x", "skip": "ra", "deep": "pool", "last": "both"}
+    for layer, source in inputs.items():
+        exact = ARRAYS[f"{layer}.weight"].astype(np.float64)
+        scale = np.abs(exact).max(axis=(1, 2, 3), keepdims=True) / 127
+        weights[f"{layer}.weight"] = np.rint(exact / scale) * scale
+        lost = np.einsum(
+            "ocij,c->o", exact - weights[f"{layer}.weight"], plain[source].mean(axis=(0, 2, 3), dtype=float)
+        )
+        weights[f"{layer}.bias"] = ARRAYS.get(f"{layer}.bias", 0.0) + lost
+    return forward(frames, rounded, weights)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_graph_computes_what_the_definition_says(flavour: Flavour) -> None:
+    model = network(NET, ARRAYS)
+    result, kept = lowered(model, flavour)
+    assert kept == ()
+    literal, optimised = GraphRunner(result, literal=True), GraphRunner(result)
+    frames = [*pictures(2), *pictures(2, seed=9)]
+    expected, plain = reference(flavour, frames), forward(frames)
+    moved = np.abs(expected["map"] - plain["map"])
+    assert moved.mean() > 1e-4, "rounding has to show, or this test shows nothing"
+    for number, frame in enumerate(frames):
+        off = np.abs(literal(frame)["map"][0] - expected["map"][number])
+        assert np.median(off) < 2e-6
+        assert off.mean() < 0.02 * moved.mean(), "a value on the edge of two steps may fall to either"
+        assert literal(frame)["score"][0] == pytest.approx(expected["score"][number], abs=moved.max() / 5)
+        off = np.abs(optimised(frame)["map"][0] - expected["map"][number])
+        assert off.mean() < 0.2 * moved.mean(), "integer kernels round biases too"
+
+
+def test_the_reference_of_these_tests_is_the_float_graph() -> None:
+    run = GraphRunner(network(NET, ARRAYS))
+    plain = forward(pictures())
+    for number, frame in enumerate(pictures()):
+        np.testing.assert_allclose(run(frame)["map"][0], plain["map"][number], atol=1e-6)
+
+
+def test_unsigned_uses_all_of_uint8_where_nothing_is_negative() -> None:
+    found = quantisers(lowered(network(NET, ARRAYS))[0])
+    assert {name: origin.dtype.name for name, (_, origin) in found.items()} == {
+        "x": "uint8",
+        "ra": "uint8",
+        "rb": "int8",
+        "c": "int8",
+        "up": "int8",
+        "both": "int8",
+    }
+    assert not any(origin.any() for _, origin in found.values())
+    plain = forward(pictures())
+    for name, reach in (("x", plain["x"].max() / 255), ("ra", plain["ra"].max() / 255)):
+        assert found[name][0] == pytest.approx(reach, rel=1e-5)
+    reach = max(np.abs(plain[name]).max() for name in ("rb", "c")) / 127
+    assert found["both"][0] == pytest.approx(reach, rel=1e-5)
+
+
+def test_signed_holds_nothing_but_int8_around_zero() -> None:
+    result, _ = lowered(network(NET, ARRAYS), "signed")
+    for name, (_, origin) in quantisers(result).items():
+        assert (name, origin.dtype, origin.item()) == (name, np.int8, 0)
+    arrays = constants(result)
+    for node in result.graph:
+        if node.op_type == "DequantizeLinear":
+            assert node.inputs[2] is not None
+            origin = arrays[node.inputs[2].name or ""]
+            assert origin.dtype == np.int8
+            assert not origin.any()
+        if node.op_type == "Conv":
+            assert node.inputs[2] is not None
+            assert arrays[node.inputs[2].name or ""].dtype == np.float32, "a bias is no quantiser's business"
+    assert {array.dtype.name for array in arrays.values()} <= {"float32", "int8", "int64"}
+    typed = [*result.graph.inputs, *(value for node in result.graph for value in node.outputs)]
+    assert [value.name for value in typed if value.dtype == ir.DataType.UINT8] == ["frames"]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_what_is_moved_or_joined_shares_one_scale(flavour: Flavour) -> None:
+    found = quantisers(lowered(network(NET, ARRAYS), flavour)[0])
+    assert len({found[name][0].item() for name in ("rb", "c", "up", "both")}) == 1
+    assert "pool" not in found, "the maximum of rounded values is rounded"
+    assert len({scale.item() for scale, _ in found.values()}) == 3
+
+
+def test_inputs_of_a_concat_far_apart_share_the_wider_range() -> None:
+    model = small(
+        """
+        a = Conv (x, "wide.weight")
+        b = Conv (x, "narrow.weight")
+        j = Concat <axis = 1> (a, b)
+        y = Conv (j, "last.weight")
+        z = Conv (y, "end.weight")
+        score2 = ReduceMin <keepdims = 0> (z, all)
+        """,
+        wide_weight=normal(2, 3, 1, 1) * np.float32(100),
+        narrow_weight=normal(2, 3, 1, 1),
+        last_weight=normal(2, 4, 1, 1),
+        end_weight=normal(2, 2, 1, 1),
+    )
+    ranges = measured(model).ranges
+    found = quantisers(lowered(model, "signed")[0])
+    for name in "abj":
+        assert found[name][0] == pytest.approx(max(map(abs, ranges["a"])) / 127, rel=1e-6)
+    assert found["y"][0].item() != found["j"][0].item()
+
+
+# Weights
+
+
+def worst_by_channel(exact: Array, kept: Array, axis: int) -> Array:
+    """The largest error of each output channel, in steps of that channel."""
+    others = tuple(i for i in range(exact.ndim) if i != axis)
+    return np.asarray(np.abs(exact - kept).max(axis=others) / (np.abs(exact).max(axis=others) / 127))
+
+
+WEIGHTED: dict[str, tuple[str, tuple[int, ...], int]] = {
+    "Conv": ("y = Conv <pads = [1, 1, 1, 1]> (x, w)", (4, 3, 3, 3), 0),
+    "Conv in groups": ("y = Conv <group = 3> (x, w)", (6, 1, 1, 1), 0),
+    "ConvTranspose": ("y = ConvTranspose <strides = [2, 2]> (x, w)", (3, 4, 2, 2), 1),
+    "Gemm": ("p = GlobalAveragePool (x)\n v = Flatten (p)\n g = Gemm (v, w)", (3, 4), 1),
+    "Gemm transposed": ("p = GlobalAveragePool (x)\n v = Flatten (p)\n g = Gemm <transB = 1> (v, w)", (4, 3), 0),
+    "MatMul": ("p = Transpose <perm = [0, 2, 3, 1]> (x)\n y = MatMul (p, w)", (3, 4), 1),
+    "MatMul of stacks": ("p = Transpose <perm = [0, 2, 3, 1]> (x)\n y = MatMul (p, w)", (1, 1, 3, 4), 3),
+}
+
+
+@pytest.mark.parametrize("name", list(WEIGHTED))
+def test_every_output_channel_has_its_own_scale(name: str) -> None:
+    body, shape, axis = WEIGHTED[name]
+    if "y =" not in body:
+        body += "\n y = Unsqueeze (g, last2)"
+    weights = normal(*shape)
+    sizes = 10.0 ** -np.arange(shape[axis])
+    weights *= sizes.reshape([-1 if i == axis else 1 for i in range(len(shape))]).astype(np.float32)
+    model = small(body, w=weights, last2=np.array([2, 3]))
+    result, _ = lowered(model)
+    arrays = constants(result)
+    node = next(n for n in result.graph if n.op_type == name.split()[0])
+    assert node.inputs[1] is not None
+    up = node.inputs[1].producer()
+    assert up is not None
+    assert up.op_type == "DequantizeLinear"
+    assert up.attributes["axis"].as_int() == axis
+    stored, scale, origin = (arrays[value.name or ""] for value in up.inputs if value is not None)
+    assert (stored.dtype, origin.dtype) == (np.int8, np.int8)
+    assert stored.shape == shape
+    assert stored.min() >= -127, "-128 would not be symmetric"
+    others = tuple(i for i in range(len(shape)) if i != axis)
+    np.testing.assert_allclose(scale, np.abs(weights).max(axis=others) / 127, rtol=1e-6)
+    wide = scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    assert worst_by_channel(weights, stored * wide, axis).max() <= 0.5001
+    frame = pictures(1)[0]
+    before, after = GraphRunner(model)(frame)["score"], GraphRunner(result)(frame)["score"]
+    assert after == pytest.approx(before, abs=0.01 * float(np.abs(weights).sum(axis=others).max()))
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    groups=st.sampled_from([1, 3]),
+    per_group=st.integers(1, 3),
+    biased=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_the_bias_takes_back_what_rounding_the_weights_lost_on_average(
+    groups: int, per_group: int, biased: bool, seed: int
+) -> None:
+    outputs = groups * per_group
+    weights, bias = normal(outputs, 3 // groups, 3, 3, seed=seed), normal(outputs, seed=seed)
+    frames = [frame // np.array([1, 2, 8], np.uint8) for frame in pictures()]
+    third = ", b" if biased else ""
+    model = small(f"y = Conv <group = {groups}, pads = [1, 1, 1, 1]> (x, w{third})", w=weights, b=bias)
+    result, _ = quantise(model, measure(model, frames, lambda done: None), "unsigned")
+    node = next(n for n in result.graph if n.op_type == "Conv")
+    assert node.inputs[2] is not None
+    got = constants(result)[node.inputs[2].name or ""]
+    scale = np.abs(weights).max(axis=(1, 2, 3), keepdims=True).astype(np.float64) / 127
+    error = weights - np.rint(weights / scale) * scale
+    means = np.stack(frames).mean(axis=(0, 1, 2)) / 255
+    expected = np.zeros(outputs) + (bias if biased else 0)
+    for channel in range(outputs):
+        group = channel // per_group
+        for i in range(3 // groups):
+            expected[channel] += error[channel, i].sum() * means[group * (3 // groups) + i]
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert np.abs(got - (bias if biased else 0)).max() > 1e-5, "there has to be something to take back"
+
+
+@pytest.mark.parametrize("least", [0.0, 1e-44], ids=["all zero", "too small to be divided by 127"])
+def test_a_channel_of_nothing_stays_nothing(least: float) -> None:
+    weights = normal(3, 3, 1, 1)
+    weights[1] = least
+    result, _ = lowered(small("y = Conv (x, w)", w=weights))
+    arrays = constants(result)
+    assert not arrays["w.int8"][1].any() or least
+    assert np.isfinite(arrays["w.scale"]).all()
+    assert (arrays["w.scale"] > 0).all()
+    run = GraphRunner(result)(pictures(1)[0])
+    assert np.isfinite(run["score"]).all()
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_tensor_that_is_always_zero_has_a_scale_all_the_same(flavour: Flavour) -> None:
+    dead = normal(2, 3, 1, 1)
+    result, _ = lowered(
+        small(
+            'd = Conv (x, "dead.weight", "dead.bias")\n r = Relu (d)\n y = Conv (r, "w", "b")',
+            dead_weight=dead,
+            dead_bias=np.full(2, -100, np.float32),
+            w=normal(2, 2, 1, 1),
+            b=np.array([0.25, 0.5], np.float32),
+        ),
+        flavour,
+    )
+    assert all(scale > 0 for scale, _ in quantisers(result).values())
+    assert GraphRunner(result)(pictures(1)[0])["score"] == pytest.approx([0.5], abs=1e-5)
+
+
+def test_weights_of_two_layers_are_stored_once() -> None:
+    model = small(
+        "a = Conv (x, w)\n r = Relu (a)\n b = Conv (r, w)\n y = Add (b, r)", w=normal(3, 3, 1, 1)
+    )
+    result, _ = lowered(model)
+    assert sum(array.dtype == np.int8 and array.ndim == 4 for array in constants(result).values()) == 1
+    assert "w" not in result.graph.initializers, "the float weights are not carried along"
+    assert quality(model, result) < 0.03
+    result, kept = lowered(model, keep=["w#2"])
+    assert kept == ("w#2",)
+    np.testing.assert_array_equal(constants(result)["w"], normal(3, 3, 1, 1))
+    assert quality(model, result) < 0.03
+
+
+def quality(before: ir.Model, after: ir.Model) -> float:
+    """The largest change of the score, as a share of the score."""
+    one, other = GraphRunner(before), GraphRunner(after)
+    scores = [(float(one(frame)["score"][0]), float(other(frame)["score"][0])) for frame in pictures()]
+    return max(abs(a - b) / abs(a) for a, b in scores)
+
+
+# What stays float
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_all_layers_kept_is_the_float_graph(flavour: Flavour) -> None:
+    model = network(NET, ARRAYS)
+    names = [layer.name for layer in find_layers(model)]
+    result, kept = lowered(model, flavour, names)
+    assert kept == ("stem", "skip", "deep", "last")
+    assert quantisers(result) == {}
+    assert [n.op_type for n in result.graph] == [n.op_type for n in model.graph]
+    before, after = GraphRunner(model), GraphRunner(result)
+    for frame in pictures():
+        for name, values in before(frame).items():
+            np.testing.assert_array_equal(after(frame)[name], values)
+
+
+@pytest.mark.parametrize("kept", ["stem", "skip", "deep", "last"])
+def test_a_kept_layer_reads_what_was_not_rounded(kept: str) -> None:
+    result, floats = lowered(network(NET, ARRAYS), keep=[kept])
+    assert floats == (kept,)
+    layer = next(layer for layer in find_layers(result) if layer.name == kept)
+    assert layer.weights.const_value is not None
+    np.testing.assert_array_equal(layer.weights.const_value.numpy(), ARRAYS[f"{kept}.weight"])
+    assert not rounded_on_the_way(layer.node)
+    others = [n for n in result.graph if n.op_type == "Conv" and n is not layer.node]
+    assert all(source_operators(n)[-1] == "DequantizeLinear" for n in others)
+    assert len(others) == 3
+
+
+def rounded_on_the_way(node: ir.Node) -> bool:
+    """Whether what goes into a node was rounded since the last operator that computes something."""
+    stack = [node.inputs[0]]
+    while stack:
+        value = stack.pop()
+        producer = None if value is None else value.producer()
+        if producer is None:
+            continue
+        if producer.op_type == "DequantizeLinear":
+            return True
+        if producer.op_type in ("MaxPool", "Resize", "Concat"):
+            stack.extend(producer.inputs)
+    return False
+
+
+def test_a_kept_layer_beside_one_that_is_not_reads_what_was_not_rounded() -> None:
+    model = small(
+        """
+        a = Conv (x, "first.weight")
+        r = Relu (a)
+        b = Conv (r, "kept.weight")
+        c = Conv (r, "lowered.weight")
+        y = Add (b, c)
+        """,
+        first_weight=normal(3, 3, 1, 1),
+        kept_weight=normal(3, 3, 1, 1),
+        lowered_weight=normal(3, 3, 1, 1, seed=2),
+    )
+    result, _ = lowered(model, keep=["kept"])
+    assert source_operators(node_making(result, "b")) == ["Relu"]
+    assert source_operators(node_making(result, "c")) == ["DequantizeLinear", "DequantizeLinear"]
+
+
+def test_a_kept_layer_behind_a_pool_that_others_read_too_reads_what_was_not_rounded() -> None:
+    model = small(
+        """
+        a = Conv (x, "first.weight")
+        r = Relu (a)
+        p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)
+        b = Conv (p, "kept.weight")
+        c = Conv (p, "lowered.weight")
+        y = Add (b, c)
+        """,
+        first_weight=normal(3, 3, 1, 1),
+        kept_weight=normal(3, 3, 1, 1),
+        lowered_weight=normal(3, 3, 1, 1, seed=2),
+    )
+    result, _ = lowered(model, keep=["kept"])
+    assert not rounded_on_the_way(node_making(result, "b"))
+
+
+def test_the_score_head_computes_with_what_the_last_layer_gives() -> None:
+    result, _ = lowered(network(NET, ARRAYS))
+    for name, source in (
+        ("probabilities", "Conv"),
+        ("smooth", "Softmax"),
+        ("first", "AveragePool"),
+        ("map", "Slice"),
+        ("score", "Squeeze"),
+    ):
+        assert source_operators(node_making(result, name)) == [source]
+
+
+def test_a_head_that_reads_beside_a_layer_is_not_rounded() -> None:
+    body = NET.replace("map = Squeeze", "plain = Squeeze").replace("(map, inner)", "(plain, inner)")
+    other = "other = ReduceMean <keepdims = 0> (rb, one)\n map = Add (plain, other)"
+    model = network(f"{body}\n{other}", ARRAYS)
+    result, _ = lowered(model)
+    assert source_operators(node_making(result, "other")) == ["Relu"]
+    assert "rb" in quantisers(result)
+
+
+GATED = """
+    a = Conv <pads = [1, 1, 1, 1]> (x, "body.weight")
+    r = Relu (a)
+    mean = GlobalAveragePool (r)
+    hidden = Conv (mean, "gate.down.weight")
+    active = Relu (hidden)
+    wish = Conv (active, "gate.up.weight")
+    gate = Sigmoid (wish)
+    g = Mul (r, gate)
+    y = Conv (g, "end.weight")
+"""
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_gate_of_squeeze_and_excitation_stays_float_and_is_named(flavour: Flavour) -> None:
+    model = small(
+        GATED,
+        body_weight=normal(8, 3, 3, 3),
+        gate_down_weight=normal(2, 8, 1, 1),
+        gate_up_weight=normal(8, 2, 1, 1),
+        end_weight=normal(2, 8, 1, 1),
+    )
+    result, kept = lowered(model, flavour, ["gate.up"])
+    assert kept == ("gate.down", "gate.up")
+    assert lowered(model, flavour)[1] == ("gate.down", "gate.up")
+    assert set(quantisers(result)) == {"x", "r", "g"}
+    assert quality(model, result) < 0.03
+
+
+def test_the_graph_that_was_given_is_not_changed() -> None:
+    model = network(NET, ARRAYS)
+    activations = measured(model)
+    before = serialised(model)
+    for flavour in FLAVOURS:
+        first, _ = quantise(model, activations, flavour, ["deep"])
+        assert serialised(model) == before
+        second, _ = quantise(model, activations, flavour, ["deep"])
+        assert serialised(first) == serialised(second)
+
+
+# What engines say
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_graph_is_valid_onnx(flavour: Flavour) -> None:
+    for keep in ((), ("stem", "last")):
+        result, _ = lowered(network(NET, ARRAYS), flavour, keep)
+        onnx.checker.check_model(ir.serde.serialize_model(result), full_check=True)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_scales_and_zero_points_of_tensors_are_scalars(flavour: Flavour) -> None:
+    for scale, origin in quantisers(lowered(network(NET, ARRAYS), flavour)[0]).values():
+        assert (scale.shape, origin.shape) == ((), ())
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18])
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("keep", [(), ("stem", "last")])
+def test_engines_load_the_graph_and_come_near_the_float_one(
+    flavour: Flavour, keep: tuple[str, ...], opset: int, tmp_path: Path
+) -> None:
+    body = NET
+    if opset < 18:
+        body = body.replace("(map, inner)", "(map)").replace("<keepdims = 0>", "<keepdims = 0, axes = [1, 2]>")
+    model = network(body, ARRAYS, opset=opset)
+    result, _ = quantise(model, measured(network(NET, ARRAYS)), flavour, keep)
+    path = tmp_path / "model.onnx"
+    save_graph(result, path)
+    inputs, outputs = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
+    frames = np.stack(pictures(2))
+    expected = forward(pictures(2))["map"]
+    for backend in ("onnxruntime", "openvino"):
+        with load_engine(backend, path, inputs, outputs, precision="int8", threads=1) as engine:
+            got = engine.infer({"frames": frames})["map"]
+        assert np.abs(got - expected).mean() < 0.01
+        assert np.abs(got - expected).mean() > 0
+
+
+@pytest.mark.parametrize("keep", [(), ("stem", "last")])
+def test_the_rule_for_tensorrt_tells_the_flavours_apart(keep: tuple[str, ...]) -> None:
+    model = network(NET, ARRAYS)
+    assert list(check_graph(lowered(model, "signed", keep)[0])) == []
+    problems = list(check_graph(lowered(model, "unsigned", keep)[0]))
+    assert problems
+    assert all("expected INT8" in problem for problem in problems)
+
+
+@pytest.fixture(scope="module")
+def rtx() -> Any:
+    """NVIDIA's parser and builder, which needs no GPU."""
+    module = import_checker()
+    if module is None:
+        pytest.skip("tensorrt_rtx is not installed: no real parser and builder to check with")
+    return module
+
+
+@pytest.mark.parametrize("keep", [(), ("stem", "last")])
+def test_tensorrt_takes_the_signed_flavour_without_a_warning(
+    rtx: Any, keep: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    save_graph(lowered(network(NET, ARRAYS), "signed", keep)[0], path)
+    inputs, outputs = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
+    assert check_with(rtx, path, inputs, outputs=outputs).warnings == ()
+
+
+def test_tensorrt_takes_the_float_graph_without_a_warning(rtx: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    save_graph(network(NET, ARRAYS), path)
+    inputs, outputs = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
+    assert check_with(rtx, path, inputs, outputs=outputs).warnings == ()
+
+
+def test_tensorrt_would_compute_something_else_of_the_unsigned_flavour(rtx: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    save_graph(lowered(network(NET, ARRAYS), "unsigned")[0], path)
+    inputs, _ = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
+    with pytest.raises(EngineError, match="upper half of each range saturates"):
+        check_with(rtx, path, inputs)
+
+
+@pytest.mark.parametrize("name", list(WEIGHTED))
+def test_tensorrt_takes_weights_of_every_operator(rtx: Any, name: str, tmp_path: Path) -> None:
+    body, shape, _ = WEIGHTED[name]
+    if "y =" not in body:
+        body += "\n y = Unsqueeze (g, last2)"
+    model = small(body, w=normal(*shape), last2=np.array([2, 3]))
+    path = tmp_path / "model.onnx"
+    save_graph(lowered(model, "signed")[0], path)
+    inputs, _ = whole_frame_ports(SIZE, SIZE, None)
+    assert check_with(rtx, path, inputs).warnings == ()
