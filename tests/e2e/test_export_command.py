@@ -157,7 +157,7 @@ def test_verbose_shows_the_traceback_too(tmp_path: Path) -> None:
     ("stage", "number"),
     [
         ("reading the checkpoint", signal.SIGINT),
-        ("fitting the threshold", signal.SIGTERM),
+        ("fit pictures through the source", signal.SIGTERM),
         ("making the graph", signal.SIGINT),
         ("converting for openvino", signal.SIGINT),
         ("judging onnx-fp32", signal.SIGTERM),

@@ -72,7 +72,7 @@ def test_only_the_engine_that_is_used_is_loaded(pristine: Path) -> None:
 
 
 def test_importing_the_runtime_is_quick() -> None:
-    """At most half a second more than the interpreter alone, in CPU time: the machine may be shared."""
+    """At most a second more than the interpreter alone, in CPU time: the machine may be shared."""
 
     def best(code: str) -> float:
         times = []
@@ -83,7 +83,7 @@ def test_importing_the_runtime_is_quick() -> None:
             times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         return min(times)
 
-    assert best("import sspcab_runtime") - best("pass") < 0.5
+    assert best("import sspcab_runtime") - best("pass") < 1
 
 
 def test_what_is_exported_exists() -> None:

@@ -338,7 +338,11 @@ WEIGHTED: dict[str, tuple[str, tuple[int, ...], int]] = {
     "Conv in groups": ("y = Conv <group = 3> (x, w)", (6, 1, 1, 1), 0),
     "ConvTranspose": ("y = ConvTranspose <strides = [2, 2]> (x, w)", (3, 4, 2, 2), 1),
     "Gemm": ("p = GlobalAveragePool (x)\n v = Flatten (p)\n g = Gemm (v, w)", (3, 4), 1),
-    "Gemm transposed": ("p = GlobalAveragePool (x)\n v = Flatten (p)\n g = Gemm <transB = 1> (v, w)", (4, 3), 0),
+    "Gemm transposed": (
+        "p = GlobalAveragePool (x)\n v = Flatten (p)\n g = Gemm <transB = 1> (v, w)",
+        (4, 3),
+        0,
+    ),
     "MatMul": ("p = Transpose <perm = [0, 2, 3, 1]> (x)\n y = MatMul (p, w)", (3, 4), 1),
     "MatMul of stacks": ("p = Transpose <perm = [0, 2, 3, 1]> (x)\n y = MatMul (p, w)", (1, 1, 3, 4), 3),
 }
@@ -436,9 +440,7 @@ def test_a_tensor_that_is_always_zero_has_a_scale_all_the_same(flavour: Flavour)
 
 
 def test_weights_of_two_layers_are_stored_once() -> None:
-    model = small(
-        "a = Conv (x, w)\n r = Relu (a)\n b = Conv (r, w)\n y = Add (b, r)", w=normal(3, 3, 1, 1)
-    )
+    model = small("a = Conv (x, w)\n r = Relu (a)\n b = Conv (r, w)\n y = Add (b, r)", w=normal(3, 3, 1, 1))
     result, _ = lowered(model)
     assert sum(array.dtype == np.int8 and array.ndim == 4 for array in constants(result).values()) == 1
     assert "w" not in result.graph.initializers, "the float weights are not carried along"
@@ -622,7 +624,9 @@ def test_engines_load_the_graph_and_come_near_the_float_one(
 ) -> None:
     body = NET
     if opset < 18:
-        body = body.replace("(map, inner)", "(map)").replace("<keepdims = 0>", "<keepdims = 0, axes = [1, 2]>")
+        body = body.replace("(map, inner)", "(map)").replace(
+            "<keepdims = 0>", "<keepdims = 0, axes = [1, 2]>"
+        )
     model = network(body, ARRAYS, opset=opset)
     result, _ = quantise(model, measured(network(NET, ARRAYS)), flavour, keep)
     path = tmp_path / "model.onnx"
