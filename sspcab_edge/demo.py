@@ -29,6 +29,8 @@ _MODULES = {
 }
 _NEEDED = ("model", "calibration", "test", "surface.mp4")
 _BENCH_SECONDS = "3"
+_DRAWING = "demo_pictures.py"
+_VERIFY = "Replay the bundle's parity pack on this device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,11 @@ class Step:
         return typed if self.results is None else f"{typed} > {shlex.quote(str(self.results))}"
 
 
-def steps(data: Path, output: Path) -> tuple[Step, ...]:
-    """The commands of the demo, in order; the first two make and verify the bundle."""
+def steps(data: Path, output: Path, *, int8: bool = False) -> tuple[Step, ...]:
+    """The commands of the demo, in order, up to the verified bundle and beyond it.
+
+    int8 is judged on more pictures of the scene than the repository holds: the flip rate has to be bounded.
+    """
     bundle = str(output / "bundle")
     test = str(data / "test")
     targets = ("--target", "onnx", "--target", "openvino")
@@ -61,12 +66,25 @@ def steps(data: Path, output: Path) -> tuple[Step, ...]:
     rate = ("--false-alarm-rate", "0.1")  # 32 pictures cannot tell less than 3 %, and one of them is odd
     run = ("sspcab-run", bundle)
     other = ("--backend", "openvino")
+    drawn: tuple[Step, ...] = ()
+    precisions: tuple[str, ...] = ()
+    if int8:
+        more = output / "more-pictures"
+        draw = (str(data.parent / _DRAWING), "--out", str(more))
+        if not more.exists():
+            drawn = (Step("Draw more pictures of the scene, to judge int8 on", draw),)
+        precisions = ("--precision", "fp32", "--precision", "int8")
+        pictures = ("--calibration", str(more / "calibration"), "--validation", str(more / "test"))
     return (
+        *drawn,
         Step(
             "Export the trained checkpoint for two engines, judged on real pictures",
-            ("sspcab-export", str(data / "model"), *targets, *pictures, *rate, "-o", bundle, "--force"),
+            (
+                *("sspcab-export", str(data / "model"), *targets, *precisions, *pictures, *rate),
+                *("-o", bundle, "--force"),
+            ),
         ),
-        Step("Replay the bundle's parity pack on this device", ("sspcab-edge", "verify", bundle)),
+        Step(_VERIFY, ("sspcab-edge", "verify", bundle)),
         Step(
             "Judge the test pictures, and draw what the detector saw",
             (*run, test, "--save", str(output / "pictures"), "--json"),
@@ -120,7 +138,8 @@ def _execute(step: Step) -> None:
         OutputError: Its results cannot be written.
     """
     name, *arguments = step.words
-    command = [sys.executable, "-m", _MODULES[name], *arguments]
+    script = [name] if name.endswith(".py") else ["-m", _MODULES[name]]
+    command = [sys.executable, *script, *arguments]
     if step.results is None:
         code = subprocess.run(command, check=False).returncode
     else:
@@ -159,8 +178,9 @@ def _perform(wanted: Sequence[Step]) -> None:
     help="Folder for the bundle and what it says; an older bundle in it is replaced.",
 )
 @click.option("--only-bundle", is_flag=True, help="Stop when the bundle is made and verified.")
+@click.option("--int8", is_flag=True, help="Export int8 too; draws some 500 more pictures to judge it on.")
 @common_options
-def command(data: Path, output: Path, only_bundle: bool) -> None:
+def command(data: Path, output: Path, only_bundle: bool, int8: bool) -> None:
     """Export, verify, run and benchmark the demo detector, showing every command."""
     missing = [name for name in _NEEDED if not (data / name).exists()]
     if missing:
@@ -171,8 +191,9 @@ def command(data: Path, output: Path, only_bundle: bool) -> None:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {output}: {error.strerror}") from error
-    wanted = steps(data, output)
-    _perform(wanted[:2] if only_bundle else wanted)
+    wanted = steps(data, output, int8=int8)
+    last = next(number for number, step in enumerate(wanted) if step.title == _VERIFY)
+    _perform(wanted[: last + 1] if only_bundle else wanted)
     click.echo(f"\nbundle: {output / 'bundle'}")
     if not only_bundle:
         for folder in ("pictures", "video"):

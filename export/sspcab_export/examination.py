@@ -18,6 +18,7 @@ from sspcab_export.graph import save_graph
 from sspcab_export.intake import Scored
 from sspcab_export.precision.score_map import fit_score_map
 from sspcab_export.progress import Progress
+from sspcab_export.to_tensorrt import check_build
 from sspcab_export.variants import BACKENDS, Variant
 from sspcab_export.verify import Judged, artifact_score, judge_artifact
 from sspcab_runtime.detector import Detector
@@ -81,7 +82,13 @@ class Examination:
             emulated: The graph in float32 that gives what fp16 gives in true half arithmetic; then both it
                 and the engine have to pass, and the emulation is what is recorded.
             attempt: Tells files of one name apart that were made again.
+
+        Raises:
+            GraphError: TensorRT's parser refuses the graph of a TensorRT artifact.
+            EngineError: An engine refuses it.
         """
+        if artifact.target == "tensorrt":
+            self.say.note(check_build(self.folder / artifact.files[0], self.manifest.inputs))
         engine, engine_parity = None, None
         if emulated is None or artifact.target != "tensorrt":
             score_map, engine_parity, engine = self._on_engine(artifact, variant, gate, attempt)

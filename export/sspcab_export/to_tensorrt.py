@@ -6,17 +6,19 @@ A plan belongs to one device and is built there: by the runtime at first start, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from sspcab_edge.errors import GraphError
+from sspcab_edge.errors import EngineError, GraphError
 from sspcab_edge.manifest import Precision
+from sspcab_edge.ports import Port
 from sspcab_export.graph import load_graph
+from sspcab_runtime.engines.tensorrt import check_with, import_checker
 
-__all__ = ["REFUSED_OPERATORS", "TARGET", "check_graph", "export_files"]
+__all__ = ["REFUSED_OPERATORS", "TARGET", "check_build", "check_graph", "export_files"]
 
 TARGET = "tensorrt"
 
@@ -42,6 +44,29 @@ def export_files(graph: Path, folder: Path, precision: Precision) -> tuple[str, 
     if problems:
         raise GraphError(f"TensorRT would not take {graph.name}: {'; '.join(problems)}")
     return (graph.relative_to(folder).as_posix(),)
+
+
+def check_build(graph: Path, inputs: Sequence[Port]) -> str:
+    """Have TensorRT's real parser and builder make a plan of ``graph`` to throw away, without a GPU.
+
+    TensorRT-RTX does that on a CPU; it is used where it is installed. Gives what was done, in words.
+
+    Raises:
+        GraphError: It refuses the graph, or warns of what it would do with it.
+    """
+    checker = import_checker()
+    if checker is None:
+        return (
+            f"{graph.name}: its operators and quantisers fit TensorRT; no parser was asked "
+            "(pip install tensorrt-rtx-cu12 for that)"
+        )
+    try:
+        built = check_with(checker, graph, inputs)
+    except EngineError as error:
+        raise GraphError(f"TensorRT-RTX {checker.__version__} refuses {graph.name}: {error}") from error
+    if built.warnings:
+        raise GraphError(f"TensorRT-RTX {checker.__version__} warns of {graph.name}: {built.warnings[0]}")
+    return f"{graph.name}: TensorRT-RTX {checker.__version__} parses and builds it ({built.seconds:.1f} s)"
 
 
 def check_graph(model: ir.Model) -> Iterator[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
-from sspcab_edge.metrics import auroc, upper_bound_95
+from sspcab_edge.metrics import auroc, trials_needed, upper_bound_95
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=60))
@@ -45,3 +45,24 @@ def test_auroc_of_many_scores_is_fast_enough_to_be_exact() -> None:
     labels = random.random(5000) < 0.3
     scores = random.normal(size=5000) + labels
     assert auroc(scores, labels.tolist()) == pytest.approx(roc_auc_score(labels, scores))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 12), st.sampled_from([0.02, 0.05, 0.1, 0.25, 0.5, 0.9, 0.99]))
+def test_trials_needed_is_the_first_count_that_is_enough(events: int, bound: float) -> None:
+    trials = np.arange(events + 1, 1500)
+    enough = beta.ppf(0.95, events + 1, trials - events) <= bound
+    assert trials_needed(events, bound) == trials[np.argmax(enough)]
+
+
+def test_trials_needed_for_small_rates_are_those_of_the_closed_form() -> None:
+    """Without an event the bound is 1 - 0.05 ** (1 / n)."""
+    for bound in (0.3, 0.05, 0.01, 0.001, 0.0001):
+        expected = int(np.ceil(np.log(0.05) / np.log1p(-bound)))
+        assert trials_needed(0, bound) == expected
+
+
+@pytest.mark.parametrize(("events", "bound"), [(-1, 0.1), (0, 0.0), (0, 1.0), (0, -0.5), (0, float("nan"))])
+def test_impossible_bounds_are_refused(events: int, bound: float) -> None:
+    with pytest.raises(ValueError, match="bound"):
+        trials_needed(events, bound)

@@ -126,3 +126,31 @@ def test_every_defect_that_passes_in_the_video_is_flagged(bundle: Path) -> None:
     for defect in truth["defects"]:
         first, last = defect["whole"]
         assert any(verdict["anomalous"] for verdict in verdicts[first : last + 1]), defect
+
+
+@pytest.mark.slow
+def test_int8_keeps_the_verdicts_on_pictures_that_nothing_was_fitted_to(tmp_path: Path) -> None:
+    """The defaults of the gate, on both engines, with over 300 judge pictures."""
+    pytest.importorskip("skimage", reason="scikit-image is not installed: no wall to draw pictures of")
+    more = tmp_path / "more"
+    script = DEMO.parent / "demo_pictures.py"
+    counts = ["--calibration", "100", "--good", "300", "--defects", "4"]
+    subprocess.run([sys.executable, str(script), "--out", str(more), *counts], check=True, timeout=120)
+    bundle = export(
+        DEMO / "model",
+        targets=["onnx", "openvino"],
+        precisions=["int8"],
+        calibration=more / "calibration",
+        validation=more / "test",
+        output=tmp_path / "bundle",
+    ).bundle
+    assert bundle.manifest.calibration is not None
+    assert bundle.manifest.calibration.ranges >= 8
+    for artifact in bundle.manifest.artifacts:
+        parity = artifact.parity
+        assert parity.pictures - parity.blends >= 300
+        assert parity.flips_upper95 is not None
+        assert parity.flips_upper95 <= 0.02
+        assert parity.auroc_source is not None
+        assert parity.auroc_artifact is not None
+        assert parity.auroc_source - parity.auroc_artifact <= 0.005

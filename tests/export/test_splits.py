@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sspcab_edge.errors import PictureError
 from sspcab_export.pictures import Sample, conversions, labelled_samples, normal_samples
-from sspcab_export.splits import split_samples
+from sspcab_export.splits import MAX_RANGES, split_samples
 
 
 def sample(name: str, seed: int, label: bool | None = False, noise: float = 0.0) -> Sample:
@@ -71,6 +71,53 @@ def test_classes_are_split_alike() -> None:
     split = split_samples(samples, 0.5)
     assert sum(bool(s.label) for s in split.fit) == 2
     assert sum(not s.label for s in split.fit) == 5
+
+
+drawn_samples = st.lists(st.tuples(st.integers(0, 30), st.sampled_from([True, False, None])), max_size=50)
+
+
+@settings(deadline=None)
+@given(drawn_samples, st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]), st.sampled_from([0.1, 0.25, 0.5, 1.0]))
+def test_fit_does_not_change_when_ranges_are_asked_for(
+    drawn: list[tuple[int, bool | None]], fit_share: float, ranges_share: float
+) -> None:
+    samples = [sample(str(i), seed, label) for i, (seed, label) in enumerate(drawn)]
+    plain, measured = (split_samples(samples, fit_share, share) for share in (0.0, ranges_share))
+    assert [s.name for s in measured.fit] == [s.name for s in plain.fit]
+    assert plain.ranges == ()
+    assert sorted(s.name for s in (*measured.ranges, *measured.judge)) == sorted(s.name for s in plain.judge)
+    sides = [{(s.digest, s.label) for s in side} for side in (measured.fit, measured.ranges, measured.judge)]
+    assert sum(map(len, sides)) == len(set().union(*sides)), "near-duplicates stay together"
+    for label in (True, False, None):
+        if fit_share == 0.5 and len({seed for seed, drawn_label in drawn if drawn_label is label}) > 1:
+            assert any(s.label is label for s in measured.judge), "ranges do not use up what is judged on"
+
+
+def test_ranges_get_their_share() -> None:
+    split = split_samples([sample(str(i), i) for i in range(40)], 0.5, 0.25)
+    assert (len(split.fit), len(split.ranges), len(split.judge)) == (20, 10, 10)
+
+
+def test_near_duplicates_stay_together_in_ranges_too() -> None:
+    samples = [sample(f"{i}", i // 3, noise=0.001 * (i % 3)) for i in range(60)]
+    split = split_samples(samples, 0.5, 0.25)
+    sides = [{int(s.name) // 3 for s in side} for side in (split.fit, split.ranges, split.judge)]
+    assert all(sides)
+    assert sum(map(len, sides)) == 20
+
+
+def test_every_class_gives_its_share_to_ranges() -> None:
+    samples = [sample(f"n{i}", i) for i in range(40)] + [sample(f"d{i}", 50 + i, True) for i in range(20)]
+    split = split_samples(samples, 0.5, 0.25)
+    assert [sum(s.label is label for s in split.ranges) for label in (False, True)] == [10, 5]
+
+
+@pytest.mark.parametrize("copies", [1, 6])
+def test_ranges_hold_no_more_pictures_than_widen_them(copies: int) -> None:
+    samples = [sample(str(i), i // copies) for i in range(180)]
+    split = split_samples(samples, 0.1, 0.9)
+    assert MAX_RANGES - copies < len(split.ranges) <= MAX_RANGES
+    assert len(split.fit) + len(split.ranges) + len(split.judge) == len(samples)
 
 
 def write(path: Path, seed: int = 0, channels: int = 3) -> None:

@@ -94,12 +94,11 @@ def network(body: str, arrays: Mapping[str, Array], outputs: str = OUTPUTS, opse
 
 def small(body: str, **arrays: Array) -> ir.Model:
     """Pixels ``x`` to features ``y``, of which the largest is the score."""
-    model = network(
+    return network(
         f"{FRONT} {body}\n score = ReduceMax <keepdims = 0> (y, all)",
         {"all": np.array([1, 2, 3]), **{name.replace("_", "."): array for name, array in arrays.items()}},
         "float[N] score",
     )
-    return model
 
 
 def pictures(count: int = 4, seed: int = 0) -> list[Frame]:
@@ -259,15 +258,10 @@ def test_the_reference_of_these_tests_is_the_float_graph() -> None:
 
 def test_unsigned_uses_all_of_uint8_where_nothing_is_negative() -> None:
     found = quantisers(lowered(network(NET, ARRAYS))[0])
-    assert {name: origin.dtype.name for name, (_, origin) in found.items()} == {
-        "x": "uint8",
-        "ra": "uint8",
-        "rb": "int8",
-        "c": "int8",
-        "up": "int8",
-        "both": "int8",
-    }
-    assert not any(origin.any() for _, origin in found.values())
+    origins = {name: (origin.dtype.name, origin.item()) for name, (_, origin) in found.items()}
+    assert (origins.pop("x"), origins.pop("ra")) == (("uint8", 0), ("uint8", 0))
+    assert set(origins) == {"rb", "c", "up", "both"}
+    assert set(origins.values()) <= {("int8", 0), ("uint8", 128)}, "the others share their steps about 0"
     plain = forward(pictures())
     for name, reach in (("x", plain["x"].max() / 255), ("ra", plain["ra"].max() / 255)):
         assert found[name][0] == pytest.approx(reach, rel=1e-5)
@@ -616,12 +610,16 @@ def test_scales_and_zero_points_of_tensors_are_scalars(flavour: Flavour) -> None
         assert (scale.shape, origin.shape) == ((), ())
 
 
-@pytest.mark.parametrize("opset", [13, 17, 18])
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize(
+    ("backend", "flavour"),
+    [("onnxruntime", "unsigned"), ("onnxruntime", "signed"), ("openvino", "unsigned")],
+)
 @pytest.mark.parametrize("keep", [(), ("stem", "last")])
 def test_engines_load_the_graph_and_come_near_the_float_one(
-    flavour: Flavour, keep: tuple[str, ...], opset: int, tmp_path: Path
+    backend: str, flavour: Flavour, keep: tuple[str, ...], opset: int, tmp_path: Path
 ) -> None:
+    """On every backend that judges a flavour."""
     body = NET
     if opset < 18:
         body = body.replace("(map, inner)", "(map)").replace(
@@ -634,11 +632,9 @@ def test_engines_load_the_graph_and_come_near_the_float_one(
     inputs, outputs = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
     frames = np.stack(pictures(2))
     expected = forward(pictures(2))["map"]
-    for backend in ("onnxruntime", "openvino"):
-        with load_engine(backend, path, inputs, outputs, precision="int8", threads=1) as engine:
-            got = engine.infer({"frames": frames})["map"]
-        assert np.abs(got - expected).mean() < 0.01
-        assert np.abs(got - expected).mean() > 0
+    with load_engine(backend, path, inputs, outputs, precision="int8", threads=1) as engine:
+        got = engine.infer({"frames": frames})["map"]
+    assert 1e-5 < np.abs(got - expected).mean() < 0.01
 
 
 @pytest.mark.parametrize("keep", [(), ("stem", "last")])
