@@ -225,7 +225,9 @@ def shortfalls(parity: Parity) -> tuple[str, ...]:
     elif gate.score_tolerance is not None and parity.max_abs_score_diff > gate.score_tolerance:
         parts.append(f"scores differ by {parity.max_abs_score_diff:.3g} (allowed {gate.score_tolerance:.3g})")
     worst_map = parity.max_abs_map_diff
-    if worst_map is not None and not worst_map <= (
+    if worst_map is not None and not np.isfinite(worst_map):
+        parts.append("a map is not finite")
+    elif worst_map is not None and not worst_map <= (
         np.inf if gate.map_tolerance is None else gate.map_tolerance
     ):
         parts.append(f"maps differ by {worst_map:.3g} (allowed {gate.map_tolerance:.3g})")

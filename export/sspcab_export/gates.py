@@ -70,9 +70,13 @@ def _number(text: str, name: str, value: str) -> float:
         number = float(value)
     except ValueError:
         number = math.nan
-    top = 1.0 if name in ("rate", "auroc") else math.inf
-    if not 0 <= number <= top or number == math.inf or (name == "rate" and number in (0, 1)):
-        raise OptionError(f"gate {text!r} sets {name} to {value!r}: expected a number from 0 to {top:g}")
+    fits, expected = {
+        "flips": (number >= 0 and number.is_integer(), "a whole number from 0"),
+        "rate": (0 < number < 1, "a number between 0 and 1"),
+        "auroc": (0 <= number <= 1, "a number from 0 to 1"),
+    }.get(name, (0 <= number < math.inf, "a number from 0"))
+    if not fits:
+        raise OptionError(f"gate {text!r} sets {name} to {value!r}: expected {expected}")
     return number
 
 

@@ -43,8 +43,8 @@ def split_samples(samples: Sequence[Sample], fit_share: float, ranges_share: flo
     """Give shares of the pictures to fit and ranges and the rest to judge, classes alike in all.
 
     Fit is filled first, so that a threshold does not change with ranges that are asked for too; at most
-    :data:`MAX_RANGES` pictures go to ranges. With two pictures or more of a class, and unless they are all
-    near-duplicates, fit and judge get one.
+    :data:`MAX_RANGES` pictures of a class go to ranges. With two pictures or more of a class, and unless they
+    are all near-duplicates, fit and judge get one.
     """
     fit: list[Sample] = []
     judge: list[Sample] = []
@@ -58,14 +58,15 @@ def split_samples(samples: Sequence[Sample], fit_share: float, ranges_share: flo
         if len(groups) > 1 and 0 < fit_share < 1:
             wanted = min(max(wanted, 1), total - 1)
         measured = min(round(total * ranges_share), MAX_RANGES)
-        taken = 0
+        taken = measuring = 0
         for number, group in enumerate(groups):
             rest_needed = number == len(groups) - 1 and taken > 0 and fit_share < 1
             if taken < wanted and not rest_needed:
                 fit.extend(group)
                 taken += len(group)
-            elif len(ranges) < measured and not rest_needed:
+            elif measuring + len(group) <= measured and not rest_needed:
                 ranges.extend(group)
+                measuring += len(group)
             else:
                 judge.extend(group)
     return Split(tuple(fit), tuple(judge), tuple(ranges), duplicates)

@@ -82,7 +82,7 @@ def check_graph(model: ir.Model) -> Iterator[str]:
                 if use.node.op_type != "Cast":
                     yield f"input {value.name} goes into {use.node.op_type}, expected a Cast first"
     for node in model.graph:
-        if node.op_type in REFUSED_OPERATORS:
+        if node.domain == "" and node.op_type in REFUSED_OPERATORS:
             yield f"node {node.name} is {node.op_type}, which its parser does not know"
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             yield from _check_quantiser(node)

@@ -54,7 +54,7 @@ def edge_network(*, dominant: float = 1.0, offset: float = 0.0) -> onnx.ModelPro
     second = np.zeros((4, 5, 1, 1), np.float32)
     for channel in range(4):
         second[channel, channel + 1] = 1.0
-    arrays = {
+    arrays: dict[str, npt.NDArray[np.generic]] = {
         "first.weight": first,
         "first.bias": np.full(5, offset, np.float32),
         "second.weight": second,

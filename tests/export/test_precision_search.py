@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def test_counts_rise_by_doubling_at_most_and_end_at_the_budget(budget: int) -> N
     counts = list(keep_counts(budget))
     assert counts[0] == 1
     assert counts[-1] == budget
-    assert all(a < b <= 2 * a for a, b in zip(counts, counts[1:], strict=False))
+    assert all(a < b <= 2 * a for a, b in pairwise(counts))
 
 
 def scored(scores: list[float]) -> list[Scored]:

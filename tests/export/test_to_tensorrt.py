@@ -24,8 +24,8 @@ BODY = """
     score = ReduceMax <keepdims = 0> (c, all)
 """
 ARRAYS: dict[str, Array] = {
-    "step": np.float32(2),
-    "zero": np.int8(0),
+    "step": np.array(2, np.float32),
+    "zero": np.array(0, np.int8),
     "stored": np.ones((2, 3, 1, 1), np.int8),
     "steps": np.array([0.5, 0.25], np.float32),
     "zeros": np.zeros(2, np.int8),
@@ -116,7 +116,7 @@ def test_a_graph_that_passes_is_its_own_artifact(tmp_path: Path) -> None:
 def test_a_graph_that_does_not_is_refused_with_all_that_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     body = edited(BODY, f="f = Transpose <perm = [0, 3, 1, 2]> (frames)", x="x = Cast <to = 1> (f)")
-    save_graph(network(body, zero=np.uint8(0)), path)
+    save_graph(network(body, zero=np.array(0, np.uint8)), path)
     with pytest.raises(GraphError) as caught:
         export_files(path, tmp_path, "int8")
     text = str(caught.value)

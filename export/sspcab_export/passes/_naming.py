@@ -38,7 +38,7 @@ def new_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) 
     while taken in graph.initializers:
         number += 1
         taken = f"{name}_{number}"
-    tensor = ir.tensor(np.ascontiguousarray(array), name=taken)
+    tensor = ir.tensor(np.asarray(array, order="C"), name=taken)
     value = ir.Value(name=taken, const_value=tensor, type=ir.TensorType(tensor.dtype))
     value.shape = ir.Shape(array.shape)
     graph.register_initializer(value)

@@ -58,7 +58,8 @@ def measure(model: ir.Model, frames: Iterable[Frame], progress: Callable[[int], 
         progress: Called with the number of frames done.
 
     Raises:
-        GraphError: ONNX Runtime refuses the graph, there are no frames, or a tensor is not finite.
+        GraphError: There are no frames, or a tensor is not finite.
+        EngineError: ONNX Runtime refuses the graph.
     """
     probed = model.clone()
     names, means = _probe(probed)
@@ -123,8 +124,13 @@ def _probe(model: ir.Model) -> tuple[list[str], list[str]]:
 
 
 def _reduced(graph: ir.Graph, op: str, value: ir.Value, name: str, axes: ir.Value | None) -> None:
-    inputs: Sequence[ir.Value] = [value] if axes is None else [value, axes]
-    node = ir.node(op, inputs, {"keepdims": 0})
+    inputs: Sequence[ir.Value] = [value]
+    attributes: dict[str, int | Sequence[int]] = {"keepdims": 0}
+    if axes is not None and graph.opset_imports.get("", 0) >= 18:
+        inputs = [value, axes]
+    elif axes is not None and axes.const_value is not None:
+        attributes["axes"] = [int(axis) for axis in axes.const_value.numpy()]
+    node = ir.node(op, inputs, attributes)
     output = node.outputs[0]
     output.name, output.dtype = name, ir.DataType.FLOAT
     graph.append(node)

@@ -74,7 +74,7 @@ def to_half(
                     node.replace_input_with(index, _half_constant(graph, value, constants))
                 elif value not in made_half:
                     node.replace_input_with(index, cast(value, ir.DataType.FLOAT16))
-            elif value in made_half:
+            elif value in made_half and node.op_type != "Shape":
                 node.replace_input_with(index, cast(value, ir.DataType.FLOAT))
     for value in made_half:
         value.type = ir.TensorType(ir.DataType.FLOAT16)  # its old type object is shared with the original
@@ -146,6 +146,8 @@ def _choose(
             owner[node] = names[0]
         if node in head or any(value.is_graph_output() for value in node.outputs):
             continue
+        if not any(value.dtype in (ir.DataType.FLOAT, None) for value in node.outputs):
+            continue  # sizes, not values
         if owner[node] in keep_float or not _fits(node, activations):
             left.add(owner[node])
         else:
@@ -155,7 +157,7 @@ def _choose(
 
 def _fits(node: ir.Node, activations: Activations) -> bool:
     if node.domain != "" or node.op_type not in _HALF_OPERATORS:
-        return node.op_type == "Shape"
+        return False
     values = [node.inputs[index] for index in _float_inputs(node)]
     for value in [*values, *node.outputs]:
         assert value is not None

@@ -4,8 +4,8 @@ Every tensor between two layers becomes ``x -> QuantizeLinear -> DequantizeLinea
 constants with a scale per output channel, biases stay float. What an engine makes of it is up to the engine;
 the numbers are in the graph.
 
-``unsigned`` is for CPUs: tensors that are never negative use all 256 steps of uint8. ``signed`` is for
-TensorRT, whose parser takes UINT8 for INT8: int8 with zero point 0 throughout. Both come from the same
+``unsigned`` is for CPUs: uint8, with all 256 steps above zero for tensors that are never negative. ``signed``
+is for TensorRT, whose parser takes UINT8 for INT8: int8 with zero point 0 throughout. Both come from the same
 ranges: from the lowest to the highest value seen, because anomalies live at the ends of what normal pictures
 reach (clipping to the mean of each picture's maximum cost the demo detector 0.006 of AUROC).
 
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from sspcab_edge.errors import GraphError
 from sspcab_export.passes._naming import drop_unused, new_initializer
 from sspcab_export.passes._reading import int_attribute
 from sspcab_export.precision.activations import Activations
@@ -37,6 +38,8 @@ _TRANSPARENT = frozenset({"MaxPool", "Concat", "Resize"})
 one scale, so that engines can stay in int8."""
 
 _LEAST_SCALE = 1e-12
+_LEAST_OPSET = 13
+_LEAST_SPREAD = 127 * float(np.finfo(np.float32).tiny)
 
 
 def quantise(
@@ -53,7 +56,13 @@ def quantise(
     Returns:
         The new graph, and the names of the layers that are float in it: those asked for, and layers that work
         on one value a channel (the gates of squeeze-and-excitation).
+
+    Raises:
+        GraphError: The graph is of an opset whose quantisers know no channels.
     """
+    opset = int(model.opset_imports.get("", 0))
+    if opset < _LEAST_OPSET:
+        raise GraphError(f"the graph has opset {opset}, expected {_LEAST_OPSET} or higher for int8")
     model = model.clone()
     plan = _Plan(model, activations, frozenset(keep_float))
     for value in plan.quantised:
@@ -71,14 +80,11 @@ class _Plan:
         everything = find_layers(model)
         self.graph = model.graph
         self.activations = activations
-        self.layers = [x for x in everything if not x.on_one_value and x.name not in keep_float]
-        self.float_layers = tuple(x.name for x in everything if x.on_one_value or x.name in keep_float)
+        self.layers = [x for x in everything if _fits_int8(x) and x.name not in keep_float]
+        self.float_layers = tuple(x.name for x in everything if not _fits_int8(x) or x.name in keep_float)
         self._float_nodes = {x.node for x in everything if x.name in keep_float}
         self._head = score_head(model)
         self._parents: dict[ir.Value, ir.Value] = {}
-        self._names = {
-            value: value.name or "" for layer in everything for value in (layer.input, layer.output)
-        }
         wanted: list[ir.Value] = []
         for layer in self.layers:
             wanted.append(layer.input)
@@ -109,12 +115,14 @@ class _Plan:
         """Q and DQ behind ``value``; what may be rounded reads from behind them."""
         low, high = self._ranges[self._root(value)]
         name = value.name or "tensor"
-        if flavour == "unsigned" and low >= 0:
-            zero: npt.NDArray[np.generic] = np.zeros((), np.uint8)
-            scale = high / 255
-        else:
+        zero: npt.NDArray[np.generic]
+        scale = max(-low, high) / 127
+        if flavour == "signed":
             zero = np.zeros((), np.int8)
-            scale = max(-low, high) / 127
+        elif low < 0:  # OpenVINO 2026.4 computes INT8 with zero point 0 wrongly behind a Concat
+            zero = np.full((), 128, np.uint8)
+        else:
+            zero, scale = np.zeros((), np.uint8), high / 255
         step = new_initializer(
             self.graph, f"{name}.scale", np.asarray(max(scale, _LEAST_SCALE), dtype=np.float32)
         )
@@ -141,6 +149,8 @@ class _Plan:
             return False
         if node.op_type in _TRANSPARENT:
             output = node.outputs[0]
+            if any(use.node in self._float_nodes for use in output.uses()):
+                return False
             return output in self._parents or self._takes_quantised(output)
         return node.inputs[0] is value or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -177,6 +187,13 @@ class _Plan:
         return value
 
 
+def _fits_int8(layer: Layer) -> bool:
+    """Not gates, which scale everything and cost nothing; nor stacks of matrices, which engines refuse."""
+    shape = layer.weights.shape
+    stacked = layer.node.op_type == "MatMul" and (shape is None or len(shape) != 2)
+    return not layer.on_one_value and not stacked
+
+
 def _quantise_weights(
     graph: ir.Graph, layer: Layer, activations: Activations, done: dict[tuple[int, int], ir.Value]
 ) -> None:
@@ -187,7 +204,7 @@ def _quantise_weights(
     key = (id(value), axis)
     others = tuple(i for i in range(weights.ndim) if i != axis)
     spread = np.abs(weights).max(axis=others)
-    scale = (np.where(spread > 0, spread, 127.0) / 127).astype(np.float32)
+    scale = (np.where(spread > _LEAST_SPREAD, spread, 127.0) / 127).astype(np.float32)
     wide = scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
     integers = np.clip(np.rint(weights / wide), -127, 127).astype(np.int8)
     if key not in done:

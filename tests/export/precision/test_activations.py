@@ -26,7 +26,7 @@ BODY = """
 """
 random = np.random.default_rng(4)
 ARRAYS: dict[str, Array] = {
-    "full": np.float32(255),
+    "full": np.array(255, np.float32),
     "one.weight": random.normal(size=(4, 3, 1, 1)).astype(np.float32),
     "one.bias": random.normal(size=4).astype(np.float32),
     "two.weight": random.normal(size=(5, 4, 1, 1)).astype(np.float32),

@@ -46,8 +46,8 @@ NET = f"""
 OUTPUTS = f"float[N] score, float[N,{SIZE},{SIZE}] map"
 random = np.random.default_rng(8)
 ARRAYS: dict[str, Array] = {
-    "full": np.float32(255),
-    "half": np.float32(0.3),
+    "full": np.array(255, np.float32),
+    "half": np.array(0.3, np.float32),
     "one": np.array([1]),
     "inner": np.array([1, 2]),
     "zeroes": np.array([1, 1, 2, 2], np.float32),
@@ -203,7 +203,7 @@ def test_a_layer_that_reaches_thirty_thousand_stays_float_and_is_named() -> None
     arrays = {
         **scaled(two=factor),
         "two.bias": ARRAYS["two.bias"] * np.float32(factor),
-        "half": np.float32(1e-4),
+        "half": np.array(1e-4, np.float32),
     }
     model = network(NET, arrays)
     assert max(map(abs, measured(model).ranges["b"])) == pytest.approx(30000, rel=1e-3)

@@ -111,7 +111,7 @@ def test_a_graph_with_quantisers_is_told_from_one_without() -> None:
             BODY,
             both="q = QuantizeLinear (c, step, origin)\n both = DequantizeLinear (q, step, origin)",
         ),
-        step=np.float32(1),
-        origin=np.int8(0),
+        step=np.array(1, np.float32),
+        origin=np.array(0, np.int8),
     )
     assert is_quantised(quantised)

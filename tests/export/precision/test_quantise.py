@@ -58,7 +58,7 @@ NET = f"""
 """
 OUTPUTS = f"float[N] score, float[N,{SIZE},{SIZE}] map"
 CONSTANTS: dict[str, Array] = {
-    "full": np.float32(255),
+    "full": np.array(255, np.float32),
     "zero": np.array([0]),
     "one": np.array([1]),
     "inner": np.array([1, 2]),
@@ -272,7 +272,7 @@ def test_unsigned_uses_all_of_uint8_where_nothing_is_negative() -> None:
 def test_signed_holds_nothing_but_int8_around_zero() -> None:
     result, _ = lowered(network(NET, ARRAYS), "signed")
     for name, (_, origin) in quantisers(result).items():
-        assert (name, origin.dtype, origin.item()) == (name, np.int8, 0)
+        assert (name, origin.dtype.name, origin.item()) == (name, "int8", 0)
     arrays = constants(result)
     for node in result.graph:
         if node.op_type == "DequantizeLinear":
@@ -338,7 +338,6 @@ WEIGHTED: dict[str, tuple[str, tuple[int, ...], int]] = {
         0,
     ),
     "MatMul": ("p = Transpose <perm = [0, 2, 3, 1]> (x)\n y = MatMul (p, w)", (3, 4), 1),
-    "MatMul of stacks": ("p = Transpose <perm = [0, 2, 3, 1]> (x)\n y = MatMul (p, w)", (1, 1, 3, 4), 3),
 }
 
 
@@ -360,7 +359,7 @@ def test_every_output_channel_has_its_own_scale(name: str) -> None:
     assert up.op_type == "DequantizeLinear"
     assert up.attributes["axis"].as_int() == axis
     stored, scale, origin = (arrays[value.name or ""] for value in up.inputs if value is not None)
-    assert (stored.dtype, origin.dtype) == (np.int8, np.int8)
+    assert (stored.dtype.name, origin.dtype.name) == ("int8", "int8")
     assert stored.shape == shape
     assert stored.min() >= -127, "-128 would not be symmetric"
     others = tuple(i for i in range(len(shape)) if i != axis)
@@ -370,6 +369,13 @@ def test_every_output_channel_has_its_own_scale(name: str) -> None:
     frame = pictures(1)[0]
     before, after = GraphRunner(model)(frame)["score"], GraphRunner(result)(frame)["score"]
     assert after == pytest.approx(before, abs=0.01 * float(np.abs(weights).sum(axis=others).max()))
+
+
+def test_engines_run_a_matmul_with_a_stack_of_weights() -> None:
+    """ONNX Runtime loads a scale per column of a 4-D matrix, and fails when it runs."""
+    body = "p = Transpose <perm = [0, 2, 3, 1]> (x)\n y = MatMul (p, w)"
+    model = small(body, w=np.abs(normal(1, 1, 3, 4)))
+    assert quality(model, lowered(model)[0]) < 0.03
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
@@ -676,7 +682,7 @@ def test_tensorrt_would_compute_something_else_of_the_unsigned_flavour(rtx: Any,
     path = tmp_path / "model.onnx"
     save_graph(lowered(network(NET, ARRAYS), "unsigned")[0], path)
     inputs, _ = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
-    with pytest.raises(EngineError, match="upper half of each range saturates"):
+    with pytest.raises(EngineError, match=r"upper half of each range saturates|Non-zero zero point"):
         check_with(rtx, path, inputs)
 
 

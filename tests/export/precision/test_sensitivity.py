@@ -38,7 +38,7 @@ NAMES = ("one", "wild", "reader", "four", "five")
 def network(exaggeration: float) -> ir.Model:
     """The second layer's first channel is so many times the others, and the third takes it back."""
     random = np.random.default_rng(2)
-    arrays: dict[str, Array] = {"full": np.float32(255), "all": np.array([1, 2, 3])}
+    arrays: dict[str, Array] = {"full": np.array(255, np.float32), "all": np.array([1, 2, 3])}
     for number, name in enumerate(NAMES):
         shape = (6, 3 if number == 0 else 6, 1, 1)
         arrays[f"{name}.weight"] = np.abs(random.normal(size=shape)).astype(np.float32) / 3
