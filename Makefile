@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench arm64 clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test   set up, run all tests"
 	@echo "make lint   set up, check format, lint, types and import contracts"
 	@echo "make bench  set up, benchmark the demo bundle and the forms of the block"
+	@echo "make arm64  set up, check a bundle on emulated CPUs: arm64, Haswell, Nehalem (root, Debian; BUNDLE=...)"
 
 setup: $(READY)
 
@@ -41,6 +42,13 @@ bench: $(READY)
 	$(BIN)/sspcab-edge demo --only-bundle
 	$(BIN)/sspcab-bench demo-output/bundle
 	$(BIN)/sspcab-bench block
+
+# Not part of CI: minutes of emulation, and root. tests/other_cpus/check.sh says what it needs and does.
+arm64: $(READY)
+ifeq ($(BUNDLE),)
+	$(BIN)/sspcab-edge demo --only-bundle --int8
+endif
+	PYTHON=$(BIN)/python tests/other_cpus/check.sh $(or $(BUNDLE),demo-output/bundle)
 
 clean:
 	rm -rf $(VENV) demo-output dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -226,7 +226,7 @@ def shortfalls(parity: Parity) -> tuple[str, ...]:
         parts.append(f"scores differ by {parity.max_abs_score_diff:.3g} (allowed {gate.score_tolerance:.3g})")
     worst_map = parity.max_abs_map_diff
     if worst_map is not None and not np.isfinite(worst_map):
-        parts.append("a map is not finite")
+        parts.append("maps differ without bound: one is missing, of another shape or not finite")
     elif worst_map is not None and not worst_map <= (
         np.inf if gate.map_tolerance is None else gate.map_tolerance
     ):

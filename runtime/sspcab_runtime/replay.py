@@ -32,7 +32,7 @@ def replay(
 
     Raises:
         BundleError: The pack cannot be read, or is empty.
-        EngineError: The engine failed, or gave a score that is not finite.
+        EngineError: The engine failed.
     """
     front_end = open_front_end(bundle.manifest, artifact, bundle.manifest.decision.threshold)
     total = bundle.manifest.parity_pack.inputs
@@ -42,9 +42,12 @@ def replay(
         inputs = front_end.push(frame)
         if inputs is None:
             raise BundleError(f"the parity pack of {bundle.path} does not warm its front-end up")
-        verdict = front_end.merge(engine.infer(inputs))
-        score = float("nan") if verdict.score is None else verdict.score
-        difference = None if item.map is None else _map_difference(item.map, verdict.map)
+        outputs = engine.infer(inputs)
+        score, heat = float("nan"), None
+        if np.isfinite(outputs["score"]).all():  # what overflowed fails the gate, like any other wrong score
+            verdict = front_end.merge(outputs)
+            score, heat = float("nan") if verdict.score is None else verdict.score, verdict.map
+        difference = None if item.map is None else _map_difference(item.map, heat)
         compared.append(Comparison(item.score, score, difference, item.label, item.kind == "blend"))
         if progress is not None:
             progress(number + 1, total)

@@ -78,27 +78,27 @@ userland() {
   cp -r "$work/thin-arm64" "$into/thin-arm64"
 }
 
-# on CPU WORD...: python WORD... on that CPU. Each CPU has a cache of its own: emulated or not, /proc/cpuinfo
+# on CPU SECONDS WORD...: python WORD... on that CPU, for so long at most. Each CPU has a cache of its own: emulated or not, /proc/cpuinfo
 # names this machine's CPU, so that an attestation of one would hold for all.
 on() {
-  local cpu=$1
-  shift
+  local cpu=$1 limit=(timeout --kill-after=5 "$2")
+  shift 2
   case $cpu in
     arm64)
       # With neither /proc nor /sys: ONNX Runtime's cpuinfo crashes under qemu 7.2 where it finds both.
       env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONPATH=/code:/site XDG_CACHE_HOME=/cache ORT_DISABLE_TELEMETRY=1 \
-        chroot "$work/arm64" /qemu -cpu cortex-a76 /usr/bin/python3 "$@"
+        "${limit[@]}" chroot "$work/arm64" /qemu -cpu cortex-a76 /usr/bin/python3 "$@"
       ;;
     here)
-      XDG_CACHE_HOME=$work/cache-here "$python" "$@"
+      XDG_CACHE_HOME=$work/cache-here "${limit[@]}" "$python" "$@"
       ;;
     *)
-      XDG_CACHE_HOME=$work/cache-$cpu qemu-x86_64-static -cpu "${cpu#x86:}" "$python" "$@"
+      XDG_CACHE_HOME=$work/cache-$cpu "${limit[@]}" qemu-x86_64-static -cpu "${cpu#x86:}" "$python" "$@"
       ;;
   esac
 }
 
-# judge CPU THIN: what verify and run gave against what is asked of them; a line for each artifact.
+# judge CPU VERIFIED JUDGED HEARD STATUS SECONDS: what verify and run gave against what is asked of them; a line for each artifact.
 judge() {
   "$python" - "$@" <<'PYTHON'
 import json, sys
@@ -144,19 +144,23 @@ check() {
   for backend in "${backends[@]}"; do
     if ! grep -q "\"target\": \"${backend/onnxruntime/onnx}\"" "$3"; then continue; fi
     status=0
-    on "$cpu" -m sspcab_runtime.engines.probe "$backend" >"$files.probe" 2>"$files.err" || status=$?
+    on "$cpu" 60 -m sspcab_runtime.engines.probe "$backend" >"$files.probe" 2>"$files.err" || status=$?
     if [ $status = 0 ] && grep -q '"error":null' "$files.probe"; then
       found+=(--backend "$backend")
     else
-      say "$cpu: $backend does not load here (exit status $status): $(tail -n 1 "$files.probe" "$files.err" | tr -s '\n' ' ' | cut -c 1-300)"
+      case $status in
+        0) say "$cpu: $backend does not load here: $(cat "$files.probe")" ;;
+        124 | 137) say "$cpu: $backend does not load here: it hung for 60 s" ;;
+        *) say "$cpu: $backend does not load here (exit status $status): $(tail -n 1 "$files.err")" ;;
+      esac
     fi
   done
   [ ${#found[@]} -gt 0 ] || { say "$cpu: no backend loads"; return 1; }
   status=0
-  on "$cpu" -m sspcab_edge.cli verify "$thin" "${found[@]}" --json >"$files.json" 2>"$files.err" || status=$?
+  on "$cpu" 3600 -m sspcab_edge.cli verify "$thin" "${found[@]}" --json >"$files.json" 2>"$files.err" || status=$?
   case $status in 0 | 3) ;; *) tail -n 5 "$files.err" >&2; say "$cpu: verify stopped with $status"; return 1 ;; esac
   status=0
-  on "$cpu" -m sspcab_runtime.cli "$thin" "$thin/parity/000.png" --json >"$files.run" 2>"$files.err" || status=$?
+  on "$cpu" 3600 -m sspcab_runtime.cli "$thin" "$thin/parity/000.png" --json >"$files.run" 2>"$files.err" || status=$?
   judge "$cpu" "$files.json" "$files.run" "$files.err" "$status" $((SECONDS - started))
 }
 

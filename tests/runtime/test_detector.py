@@ -222,7 +222,7 @@ def test_a_graph_that_gives_no_numbers_is_refused(build: Build, tmp_path: Path) 
     broken = onnx.numpy_helper.from_array(np.full((1, 4, 1, 1), np.nan, np.float32), "narrow")
     model.graph.initializer[2].CopyFrom(broken)
     build(tmp_path / "nan", targets=("onnx",), onnx_file=model.SerializeToString())
-    with pytest.raises(EngineError, match="the network gave the score nan"):
+    with pytest.raises(GateError, match="a score is not finite"):
         Detector.open(tmp_path / "nan")
 
 
