@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -10,11 +12,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sspcab_edge.block import BlockSpec
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.manifest import Preprocess, ResizeFilter
 
-__all__ = ["HostOptions", "LoadedHost", "Normalisation", "SourceModel"]
+__all__ = ["DensityKind", "HostOptions", "LoadedHost", "Normalisation", "SourceModel"]
 
 Normalisation = Literal["none", "imagenet"]
+DensityKind = Literal["mahalanobis", "kde"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,11 @@ class HostOptions:
         input_size: (height, width) of the graph's input, in pixels.
         normalisation: What is subtracted from and divided into [0, 1] pixels.
         allow_no_block: Whether a network without the block may pass.
+        resize: Filter that brings frames to the input size.
+        density: How embeddings become a score, for hosts that compare embeddings with normal ones.
+        density_arrays: File (.npz) with what the density was fitted to, instead of pictures.
+        bandwidth: Of the kernel density, in units of embeddings (1 where nothing tells).
+        patch_map: Whether such a host gives a map of its patches' densities too.
     """
 
     dialect: str | None = None
@@ -34,6 +42,11 @@ class HostOptions:
     input_size: tuple[int, int] | None = None
     normalisation: Normalisation | None = None
     allow_no_block: bool = False
+    resize: ResizeFilter | None = None
+    density: DensityKind | None = None
+    density_arrays: Path | None = None
+    bandwidth: float | None = None
+    patch_map: bool = False
 
 
 class SourceModel(Protocol):
@@ -62,6 +75,9 @@ class LoadedHost:
         overrides: Options that won over recognition or a default, in words.
         assumptions: What nothing told and a default decided, in words.
         batch: The batch size that the graph is fixed to, or None where it is free.
+        fit: Given where the host has to see normal frames before it can score any: takes frames at graph
+            size, (height, width, 3) uint8 RGB, and a callback told how many were seen; gives the host that is
+            ready, whose own ``fit`` is None. Until then ``source`` must not be used.
     """
 
     name: str
@@ -73,3 +89,4 @@ class LoadedHost:
     overrides: dict[str, str]
     assumptions: tuple[str, ...]
     batch: int | None = None
+    fit: Callable[[Sequence[npt.NDArray[np.uint8]], Callable[[int], None]], LoadedHost] | None = None
