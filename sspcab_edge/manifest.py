@@ -24,6 +24,7 @@ __all__ = [
     "Calibration",
     "Decision",
     "FileEntry",
+    "FrameSize",
     "FrontEndSpec",
     "Gate",
     "Manifest",
@@ -33,9 +34,12 @@ __all__ = [
     "Precision",
     "Preprocess",
     "Quantiles",
+    "Region",
+    "Registration",
     "ResizeFilter",
     "ScoreMap",
     "Target",
+    "Tiling",
     "decode_manifest",
     "encode_manifest",
 ]
@@ -83,10 +87,68 @@ class Preprocess(_Record, frozen=True, kw_only=True):
     resize: ResizeFilter
 
 
-class FrontEndSpec(_Record, frozen=True, kw_only=True):
-    """The front-end that turns camera frames into graph inputs."""
+class FrameSize(_Record, frozen=True, kw_only=True):
+    """Size of a frame in pixels."""
 
-    kind: Literal["whole-frame"] = "whole-frame"
+    width: int
+    height: int
+
+
+class Region(_Record, frozen=True, kw_only=True):
+    """A rectangle of the frame, in its pixels: the part that is looked at."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+class Registration(_Record, frozen=True, kw_only=True):
+    """How a frame is brought to where a reference picture lies before anything is cut out of it.
+
+    ``reference`` is a grey PNG of the bundle in the frame's size. ``motion`` is what may happen between the
+    two: a shift, or a shift and a rotation. A shift of more than ``max_shift`` pixels, a turn of more than
+    ``max_angle`` degrees, or a correlation below ``min_correlation`` (-1 to 1) is a camera that was moved or
+    is covered, and no verdict.
+    """
+
+    reference: str
+    motion: Literal["translation", "rotation"]
+    max_shift: float
+    max_angle: float
+    min_correlation: float
+
+
+class Tiling(_Record, frozen=True, kw_only=True):
+    """How the region is cut into tiles of the graph's input size, at its own resolution.
+
+    Neighbours overlap by ``overlap`` pixels or more. Of it ``margin`` pixels at a tile's inner edges are left
+    out of the map: there the network sees its own padding. ``batch`` is the most tiles of one engine call.
+    ``levels`` has a map for each tile that brings its scores to the common scale, where tiles show different
+    things (empty: they are compared as they are).
+    """
+
+    overlap: int
+    margin: int
+    batch: int
+    levels: tuple[ScoreMap, ...] = ()
+
+
+class FrontEndSpec(_Record, frozen=True, kw_only=True):
+    """The front-end that turns camera frames into graph inputs.
+
+    All coordinates are pixels of a frame of size ``frame``; frames of another size are resized to it first.
+    ``zones`` are polygons, (x, y) by corner, and ``mask`` an 8-bit PNG of the bundle in the frame's size:
+    what lies outside of all zones, or where the mask is 0, is not judged.
+    """
+
+    kind: Literal["whole-frame", "tiles"] = "whole-frame"
+    frame: FrameSize | None = None
+    registration: Registration | None = None
+    region: Region | None = None
+    zones: tuple[tuple[tuple[int, int], ...], ...] = ()
+    mask: str | None = None
+    tiles: Tiling | None = None
 
 
 class Quantiles(_Record, frozen=True, kw_only=True):
@@ -246,6 +308,9 @@ class Manifest(_Record, frozen=True, kw_only=True):
     parity_pack: ParityPack
     files: tuple[FileEntry, ...]
     calibration: Calibration | None = None
+    score: str | None = None
+    """How the score follows from the map: ``map-max``, ``map-mean``, ``map-mean-filter:K`` (the largest mean
+    over K x K pixels, zeros around the map); None where it does not, or is not known."""
 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sspcab_edge.ports import Array, Port
 
-__all__ = ["Engine", "Frame", "FrontEnd", "Source", "Verdict"]
+__all__ = ["Engine", "Frame", "FrontEnd", "Request", "Source", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,30 @@ class Verdict:
         score: On the source's scale, higher is more anomalous; None while a front-end warms up.
         threshold: Of the bundle or the site; None where there is none.
         anomalous: ``score > threshold``; None where either is missing.
-        map: (h, w) float32 at graph size, or None for hosts that do not localise.
+        map: (h, w) float32 that covers the whole frame, at any resolution; None for hosts that do not
+            localise.
     """
 
     score: float | None
     threshold: float | None
     anomalous: bool | None
     map: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one frame asks of an engine.
+
+    Attributes:
+        inputs: Array by port name.
+        batch: Most entries along the first axis of one engine call; None: all at once. What is more is run in
+            several calls.
+        context: What the front-end wants to know again when it merges the outputs. Nobody else looks at it.
+    """
+
+    inputs: Mapping[str, Array]
+    batch: int | None = None
+    context: object = None
 
 
 class Engine(Protocol):
@@ -103,15 +120,16 @@ class Engine(Protocol):
 class FrontEnd(Protocol):
     """Turns camera frames into a graph's inputs, and its outputs into verdicts."""
 
-    def push(self, frame: Frame) -> Mapping[str, Array] | None:
-        """Inputs of one engine call, or None while warming up.
+    def push(self, frame: Frame) -> Request | None:
+        """What the frame asks of the engine, or None while warming up.
 
         Raises:
             InputError: The frame is not (H, W, 3) uint8.
+            PictureError: The frame does not show what the camera was set up for.
         """
 
-    def merge(self, outputs: Mapping[str, Array]) -> Verdict:
-        """The verdict of the frame whose inputs gave ``outputs``."""
+    def merge(self, outputs: Mapping[str, Array], context: object) -> Verdict:
+        """The verdict of the frame whose request, with this ``context``, was answered by ``outputs``."""
 
     def reset(self) -> None:
         """Forget earlier frames, after a gap or a reconnect."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 
 from sspcab_bench.inputs import Endless
 from sspcab_bench.summary import Statistics, summarise
 from sspcab_bench.timing import MIN_COUNT, measure, stopwatch, until
 from sspcab_edge.errors import SourceError
-from sspcab_edge.ports import Array
+from sspcab_edge.protocols import Request
+from sspcab_runtime.calls import answer
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.pipeline import Failure, Result, decode_and_prepare, finish, infer
 
@@ -89,16 +90,16 @@ def _judged(item: Result | Failure) -> Result:
 def engine_alone(detector: Detector, source: Endless, seconds: float) -> float:
     """Frames a second of the engine on prepared inputs."""
     detector.front_end.reset()
-    prepared: list[Mapping[str, Array]] = []
+    prepared: list[Request] = []
     while len(prepared) < _ENGINE_INPUTS:
-        inputs = detector.front_end.push(next(source))
-        if inputs is not None:
-            prepared.append(inputs)
+        request = detector.front_end.push(next(source))
+        if request is not None:
+            prepared.append(request)
     calls = 0
 
     def one_call() -> None:
         nonlocal calls
-        detector.engine.infer(prepared[calls % len(prepared)])
+        answer(detector.engine, prepared[calls % len(prepared)])
         calls += 1
 
     return 1e3 / summarise(measure(stopwatch(one_call), seconds=seconds)).mean

@@ -17,6 +17,7 @@ from sspcab_edge.protocols import Frame
 from sspcab_export.blends import find_blends
 from sspcab_export.hosts.base import SourceModel
 from sspcab_export.pictures import Sample, load_frame
+from sspcab_runtime.calls import answer
 from sspcab_runtime.detector import Detector
 
 __all__ = [
@@ -159,11 +160,11 @@ def artifact_score(
 ) -> tuple[float, npt.NDArray[np.float32] | None]:
     """An artifact's score on the source's scale, and its map; NaN where the score is not finite."""
     frame = Frame(pixels, 0, "", 0.0, 0.0)
-    inputs = detector.front_end.push(frame)
-    if inputs is None:
+    request = detector.front_end.push(frame)
+    if request is None:
         raise GateError("the front-end gives no verdict on a single frame")
-    outputs = detector.engine.infer(inputs)
+    outputs = answer(detector.engine, request)
     if not np.isfinite(outputs["score"]).all():
         return float("nan"), None
-    verdict = detector.front_end.merge(outputs)
+    verdict = detector.front_end.merge(outputs, request.context)
     return float("nan") if verdict.score is None else verdict.score, verdict.map

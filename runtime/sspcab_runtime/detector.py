@@ -18,6 +18,7 @@ from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Artifact
 from sspcab_edge.protocols import Engine, Frame, FrontEnd, Source, Verdict
 from sspcab_runtime import pipeline
+from sspcab_runtime.calls import answer
 from sspcab_runtime.frontends.table import open_front_end
 from sspcab_runtime.opening import open_first, wanted_settings
 from sspcab_runtime.tuning import read_tuning
@@ -144,14 +145,15 @@ class Detector:
 
         Raises:
             InputError: The frame has another shape or dtype.
+            PictureError: The frame does not show what the camera was set up for.
             EngineError: The engine failed or is closed.
         """
         frame = Frame(pixels, self._calls, "", time.monotonic(), time.time())
         self._calls += 1
-        inputs = self.front_end.push(frame)
-        if inputs is None:
+        request = self.front_end.push(frame)
+        if request is None:
             return Verdict(score=None, threshold=self.threshold, anomalous=None)
-        return self.front_end.merge(self.engine.infer(inputs))
+        return self.front_end.merge(answer(self.engine, request), request.context)
 
     def stream(self, source: Source) -> Generator[pipeline.Result | pipeline.Failure, None, None]:
         """Judge every frame of a source, overlapped: see :func:`sspcab_runtime.pipeline.stream`."""

@@ -20,11 +20,12 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from sspcab_edge.errors import PictureError
 from sspcab_edge.ports import Array
-from sspcab_edge.protocols import Engine, Frame, FrontEnd, Source, Verdict
+from sspcab_edge.protocols import Engine, Frame, FrontEnd, Request, Source, Verdict
+from sspcab_runtime.calls import timed_answer
 from sspcab_runtime.channel import Channel
 
 __all__ = [
@@ -75,20 +76,12 @@ class Parts:
         return (self.engine, *self.others)
 
 
-@runtime_checkable
-class _Timed(Protocol):
-    """An engine that knows how long the steps of its latest call took."""
-
-    @property
-    def stages_ms(self) -> Mapping[str, float]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A frame and the engine inputs made from it (None while the front-end warms up)."""
+    """A frame and what it asks of the engine (None while the front-end warms up)."""
 
     frame: Frame
-    inputs: Mapping[str, Array] | None
+    request: Request | None
     stages_ms: Mapping[str, float]
 
 
@@ -98,6 +91,7 @@ class Inferred:
 
     frame: Frame
     outputs: Mapping[str, Array] | None
+    context: object
     stages_ms: Mapping[str, float]
 
 
@@ -122,7 +116,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One picture that could not be decoded; the others go on.
+    """One frame that cannot be judged: not decoded, or not of the scene; the others go on.
 
     Attributes:
         path: The file, where the source tells it.
@@ -147,25 +141,25 @@ def decode_and_prepare(source: Source, front_end: FrontEnd) -> Prepared | Failur
     except PictureError as error:
         return Failure(error.path, error)
     decoded = time.perf_counter()
-    inputs = front_end.push(frame)
+    try:
+        request = front_end.push(frame)
+    except PictureError as error:
+        return Failure(frame.path, error)
     end = time.perf_counter()
-    return Prepared(frame, inputs, {"decode": (decoded - start) * 1e3, "prepare": (end - decoded) * 1e3})
+    return Prepared(frame, request, {"decode": (decoded - start) * 1e3, "prepare": (end - decoded) * 1e3})
 
 
 def infer(prepared: Prepared, engine: Engine) -> Inferred:
-    """One engine call.
+    """The engine's part: one call, or several where the request is large.
 
     Raises:
         InputError: The inputs do not fit the engine.
         EngineError: The engine failed.
     """
-    if prepared.inputs is None:
-        return Inferred(prepared.frame, None, prepared.stages_ms)
-    start = time.perf_counter()
-    outputs = engine.infer(prepared.inputs)
-    end = time.perf_counter()
-    own = dict(engine.stages_ms) if isinstance(engine, _Timed) else {"infer": (end - start) * 1e3}
-    return Inferred(prepared.frame, outputs, {**prepared.stages_ms, **own})
+    if prepared.request is None:
+        return Inferred(prepared.frame, None, None, prepared.stages_ms)
+    outputs, own = timed_answer(engine, prepared.request)
+    return Inferred(prepared.frame, outputs, prepared.request.context, {**prepared.stages_ms, **own})
 
 
 def finish(inferred: Inferred, front_end: FrontEnd, threshold: float | None) -> Result:
@@ -178,7 +172,7 @@ def finish(inferred: Inferred, front_end: FrontEnd, threshold: float | None) -> 
     if inferred.outputs is None:
         verdict = Verdict(score=None, threshold=threshold, anomalous=None)
     else:
-        verdict = front_end.merge(inferred.outputs)
+        verdict = front_end.merge(inferred.outputs, inferred.context)
     stages_ms = {**inferred.stages_ms, "finish": (time.perf_counter() - start) * 1e3}
     return Result(inferred.frame, verdict, sum(stages_ms.values()), stages_ms)
 

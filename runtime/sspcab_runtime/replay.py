@@ -17,6 +17,7 @@ from sspcab_edge.manifest import Artifact, Parity
 from sspcab_edge.parity import Comparison, judge, read_pack, shortfalls
 from sspcab_edge.protocols import Engine, Frame
 from sspcab_runtime.attestation import read_attestation, record_attestation
+from sspcab_runtime.calls import answer
 from sspcab_runtime.frontends.table import open_front_end
 
 __all__ = ["Progress", "judge_replay", "prove", "replay"]
@@ -39,13 +40,13 @@ def replay(
     compared = []
     for number, item in enumerate(read_pack(bundle)):
         frame = Frame(item.pixels, number, str(bundle.path), 0.0, 0.0, path=item.name)
-        inputs = front_end.push(frame)
-        if inputs is None:
+        request = front_end.push(frame)
+        if request is None:
             raise BundleError(f"the parity pack of {bundle.path} does not warm its front-end up")
-        outputs = engine.infer(inputs)
+        outputs = answer(engine, request)
         score, heat = float("nan"), None
         if np.isfinite(outputs["score"]).all():  # what overflowed fails the gate, like any other wrong score
-            verdict = front_end.merge(outputs)
+            verdict = front_end.merge(outputs, request.context)
             score, heat = float("nan") if verdict.score is None else verdict.score, verdict.map
         difference = None if item.map is None else _map_difference(item.map, heat)
         compared.append(Comparison(item.score, score, difference, item.label, item.kind == "blend"))

@@ -42,7 +42,7 @@ def pack_inputs(bundle: Bundle) -> Inputs:
         for number, item in enumerate(read_pack(bundle))
     )
     pushed = (front_end.push(frame) for frame in frames)
-    return list(islice((inputs for inputs in pushed if inputs is not None), _INPUTS))
+    return list(islice((request.inputs for request in pushed if request is not None), _INPUTS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pytest
 
 from sspcab_edge.errors import EngineError, InputError, PictureError, SourceError
 from sspcab_edge.ports import Array
-from sspcab_edge.protocols import Frame, FrontEnd, Verdict
+from sspcab_edge.protocols import Frame, FrontEnd, Request, Verdict
 from sspcab_edge.testing import FakeEngine, brightness
 from sspcab_runtime.channel import Channel
 from sspcab_runtime.pipeline import DEPTH, Failure, Parts, Result, stream
@@ -67,14 +67,14 @@ class Plain:
     def __init__(self, skip: int = 0) -> None:
         self.skip = skip
 
-    def push(self, frame: Frame) -> Mapping[str, Array] | None:
+    def push(self, frame: Frame) -> Request | None:
         if frame.index < self.skip:
             return None
         if frame.pixels.ndim != 3:
             raise InputError("frame is flat")
-        return {"frames": frame.pixels[None]}
+        return Request({"frames": frame.pixels[None]})
 
-    def merge(self, outputs: Mapping[str, Array]) -> Verdict:
+    def merge(self, outputs: Mapping[str, Array], context: object) -> Verdict:
         score = float(outputs["score"][0])
         return Verdict(score, 0.5, score > 0.5)
 
@@ -299,9 +299,43 @@ def test_a_front_end_that_refuses_a_frame_is_raised() -> None:
         list(stream(parts(), ListSource([frame(0), flat])))
 
 
+def test_a_frame_that_does_not_show_the_scene_is_a_failure_and_others_go_on() -> None:
+    class Covered(Plain):
+        def push(self, frame: Frame) -> Request | None:
+            if frame.index == 1:
+                raise PictureError("the lens is covered")
+            return super().push(frame)
+
+    results = list(stream(parts(front_end=Covered()), ListSource(frames_of(3))))
+    assert [isinstance(result, Failure) for result in results] == [False, True, False]
+
+
+def test_a_large_request_is_run_in_several_calls_and_their_times_add_up() -> None:
+    sizes: list[int] = []
+
+    def counts(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        sizes.append(len(inputs["frames"]))
+        return {"score": inputs["frames"].reshape(len(inputs["frames"]), -1).max(axis=1).astype(np.float32)}
+
+    class Many(Plain):
+        def push(self, frame: Frame) -> Request | None:
+            tiles = np.stack([np.full((4, 4, 3), number, np.uint8) for number in range(7)])
+            return Request({"frames": tiles}, batch=3, context="seven")
+
+        def merge(self, outputs: Mapping[str, Array], context: object) -> Verdict:
+            assert context == "seven"
+            assert outputs["score"].tolist() == list(range(7))
+            return Verdict(float(outputs["score"].max()), 0.5, True)
+
+    (result,) = list(stream(parts(counts, Many()), ListSource(frames_of(1))))
+    assert isinstance(result, Result)
+    assert result.verdict.score == 6.0
+    assert sizes == [3, 3, 1]
+
+
 def test_a_verdict_that_cannot_be_made_is_raised() -> None:
     class Refuses(Plain):
-        def merge(self, outputs: Mapping[str, Array]) -> Verdict:
+        def merge(self, outputs: Mapping[str, Array], context: object) -> Verdict:
             raise EngineError("not finite")
 
     with pytest.raises(EngineError, match="not finite"):

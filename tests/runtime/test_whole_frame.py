@@ -32,8 +32,9 @@ def frame(pixels: Pixels) -> Frame:
 def test_resizes_as_the_manifest_says(bundle: Bundle, rng: np.random.Generator) -> None:
     front_end = open_front_end(bundle.manifest, bundle.manifest.artifacts[0], 0.5)
     pixels = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    inputs = front_end.push(frame(pixels))
-    assert inputs is not None
+    request = front_end.push(frame(pixels))
+    assert request is not None
+    inputs = request.inputs
     assert inputs["frames"].shape == (1, 24, 32, 3)
     assert np.array_equal(inputs["frames"][0], prepare(pixels, bundle.manifest.preprocess))
     front_end.reset()
@@ -54,7 +55,7 @@ def test_anomalous_is_strictly_above(
     bundle: Bundle, score: float, threshold: float | None, anomalous: bool | None
 ) -> None:
     front_end = open_front_end(bundle.manifest, bundle.manifest.artifacts[0], threshold)
-    verdict = front_end.merge({"score": np.array([score], dtype=np.float32)})
+    verdict = front_end.merge({"score": np.array([score], dtype=np.float32)}, None)
     assert (verdict.score, verdict.threshold, verdict.anomalous) == (float(score), threshold, anomalous)
     assert verdict.map is None
 
@@ -64,7 +65,7 @@ def test_scores_are_mapped_onto_the_sources_scale(bundle: Bundle) -> None:
     artifact = msgspec.structs.replace(bundle.manifest.artifacts[0], score_map=knots)
     front_end = open_front_end(bundle.manifest, artifact, 25.0)
     verdict = front_end.merge(
-        {"score": np.array([1.5], np.float32), "map": np.ones((1, 2, 3), dtype=np.float32)}
+        {"score": np.array([1.5], np.float32), "map": np.ones((1, 2, 3), dtype=np.float32)}, None
     )
     assert verdict.score == 30.0
     assert verdict.anomalous is True
@@ -77,7 +78,7 @@ def test_a_score_that_is_no_number_is_never_normal(bundle: Bundle, score: float)
     """NaN > threshold is False: a broken network would pass everything."""
     front_end = open_front_end(bundle.manifest, bundle.manifest.artifacts[0], 0.5)
     with pytest.raises(EngineError, match="cannot be judged"):
-        front_end.merge({"score": np.array([score], dtype=np.float32)})
+        front_end.merge({"score": np.array([score], dtype=np.float32)}, None)
 
 
 def test_the_table_has_every_kind_of_the_manifest(bundle: Bundle) -> None:

@@ -11,7 +11,7 @@ from sspcab_edge.errors import EngineError
 from sspcab_edge.manifest import Artifact, Manifest
 from sspcab_edge.ports import Array
 from sspcab_edge.preprocess import prepare
-from sspcab_edge.protocols import Frame, Verdict
+from sspcab_edge.protocols import Frame, Request, Verdict
 
 __all__ = ["WholeFrame"]
 
@@ -30,15 +30,15 @@ class WholeFrame:
         self.score_map = artifact.score_map
         self.threshold = threshold
 
-    def push(self, frame: Frame) -> Mapping[str, Array]:
+    def push(self, frame: Frame) -> Request:
         """``frames``: (1, height, width, 3) uint8 RGB.
 
         Raises:
             InputError: The frame is not (H, W, 3) uint8.
         """
-        return {"frames": prepare(frame.pixels, self.preprocess)[None]}
+        return Request({"frames": prepare(frame.pixels, self.preprocess)[None]})
 
-    def merge(self, outputs: Mapping[str, Array]) -> Verdict:
+    def merge(self, outputs: Mapping[str, Array], context: object = None) -> Verdict:
         """The verdict of one frame from ``score`` (1,) and, where the host localises, ``map`` (1, h, w).
 
         Raises:
