@@ -203,7 +203,8 @@ class Gate(_Record, frozen=True, kw_only=True):
 
     ``max_flips`` counts all that is compared, blends included. ``max_flips_upper95`` limits the 95 % upper
     bound of the flip rate on pictures (blends are chosen to lie near the threshold: their flips say nothing
-    of a rate). ``max_auroc_drop`` applies where labels exist. ``score_tolerance`` is absolute, already
+    of a rate). ``max_auroc_drop`` applies where labels exist. ``score_tolerance`` and
+    ``mean_score_tolerance`` limit the largest and the mean difference of scores; they are absolute, already
     multiplied by ``max(1, IQR of normal scores)``.
     """
 
@@ -211,6 +212,7 @@ class Gate(_Record, frozen=True, kw_only=True):
     max_flips_upper95: float | None = None
     max_auroc_drop: float | None = None
     score_tolerance: float | None = None
+    mean_score_tolerance: float | None = None
     map_tolerance: float | None = None
 
 

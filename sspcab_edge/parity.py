@@ -224,6 +224,9 @@ def shortfalls(parity: Parity) -> tuple[str, ...]:
         parts.append("a score is not finite")
     elif gate.score_tolerance is not None and parity.max_abs_score_diff > gate.score_tolerance:
         parts.append(f"scores differ by {parity.max_abs_score_diff:.3g} (allowed {gate.score_tolerance:.3g})")
+    mean = parity.mean_abs_score_diff
+    if gate.mean_score_tolerance is not None and np.isfinite(mean) and mean > gate.mean_score_tolerance:
+        parts.append(f"scores differ by {mean:.3g} on average (allowed {gate.mean_score_tolerance:.3g})")
     worst_map = parity.max_abs_map_diff
     if worst_map is not None and not np.isfinite(worst_map):
         parts.append("maps differ without bound: one is missing, of another shape or not finite")

@@ -6,12 +6,16 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from definitions.running import Array, Arrays, RunGraph
 from sspcab_runtime.engines.openvino_engine import import_openvino
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it once, when it is first imported
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # torch reads it likewise; spinning threads starve a shared machine
+
+settings.register_profile("shared machine", deadline=None)  # how fast an example runs is no matter of tests
+settings.load_profile("shared machine")
 
 
 @pytest.fixture

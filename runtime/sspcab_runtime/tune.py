@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +27,7 @@ from sspcab_runtime.setting import Setting
 from sspcab_runtime.tuning import Objective
 from sspcab_runtime.turns import Inputs, Running, Turn, in_turns, pack_inputs
 
-__all__ = ["Row", "Tuned", "tune"]
+__all__ = ["Row", "Tuned", "fastest", "tune"]
 
 MARGIN = 0.03
 """How much faster than the default a setting has to be to replace it."""
@@ -245,14 +245,7 @@ class _Search:
             setting: [turn.cost_ms(self.objective) for turn in turns]
             for setting, turns in zip(settings, timed, strict=True)
         }
-        ratios = {
-            setting: statistics.median(
-                own / other for own, other in zip(costs[setting], costs[default], strict=True)
-            )
-            for setting in challengers
-        }
-        best = min(challengers, key=lambda setting: ratios[setting])
-        return (best, 1 / ratios[best]) if ratios[best] < 1 - MARGIN else (default, 1.0)
+        return fastest(default, costs)
 
     def rows(self, chosen: Setting) -> tuple[Row, ...]:
         """What became of every setting."""
@@ -265,6 +258,22 @@ class _Search:
                 fps=statistics.median(turn.fps for turn in turns),
             )
         return tuple(rows[setting] for setting in self.order if setting in rows)
+
+
+def fastest(default: Setting, costs: Mapping[Setting, Sequence[float]]) -> tuple[Setting, float]:
+    """The setting with the least cost against the default, and how many times as fast it is.
+
+    Args:
+        default: Wins against whatever is not faster by more than :data:`MARGIN`.
+        costs: Milliseconds by setting, the default among them; entries of one position were taken in turns.
+    """
+    ratios = {
+        setting: statistics.median(own / other for own, other in zip(series, costs[default], strict=True))
+        for setting, series in costs.items()
+        if setting != default
+    }
+    best = min(ratios, key=lambda setting: ratios[setting])
+    return (best, 1 / ratios[best]) if ratios[best] < 1 - MARGIN else (default, 1.0)
 
 
 def _nothing(rows: Iterable[Row]) -> EdgeError:

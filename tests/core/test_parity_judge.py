@@ -213,6 +213,15 @@ def test_differences_beyond_the_tolerance_are_told(compared: Comparison, part: s
     assert shortfalls(judged([*pictures(3), compared], FP32)) == (part,)
 
 
+def test_a_shift_of_all_scores_is_told_where_the_largest_difference_is_not_new() -> None:
+    compared = [one(0.1, 0.15) for _ in range(9)]
+    gate = Gate(score_tolerance=0.5, mean_score_tolerance=0.02)
+    assert shortfalls(judged([*compared, one(0.1, 0.1)], gate)) == (
+        "scores differ by 0.045 on average (allowed 0.02)",
+    )
+    assert judged([*[one(0.1, 0.1)] * 9, one(0.1, 0.25)], gate).passed
+
+
 def test_differences_up_to_the_tolerance_pass() -> None:
     gate = Gate(score_tolerance=0.25, map_tolerance=0.25)
     assert judged([one(0.25, 0.5, map_diff=0.25)], gate).passed

@@ -23,7 +23,7 @@ from sspcab_runtime.engines.base import GraphEngine, GraphPort
 from sspcab_runtime.engines.table import ENGINES
 from sspcab_runtime.machine import Cpu, cpu_device
 from sspcab_runtime.setting import Setting
-from sspcab_runtime.tune import Tuned, settings_of, tune
+from sspcab_runtime.tune import Tuned, fastest, settings_of, tune
 from sspcab_runtime.tuning import backend_versions, read_tuning, record_tuning
 
 Pixels = npt.NDArray[np.uint8]
@@ -154,14 +154,13 @@ def test_what_is_refused_is_not_timed(sleepy: type[SleepyEngine], bundle: Bundle
     assert "no such unit" in absent.reason
 
 
-def test_a_tie_goes_to_the_default(sleepy: type[SleepyEngine], bundle: Bundle) -> None:
-    sleepy.hints = ("fast",)
-    sleepy.delays_ms = {(None, None): 10.0, (None, 1): 12.0, (None, 2): 9.9, (None, 4): 12.0}
-    sleepy.delays_ms |= {("fast", threads): 9.9 for threads in (None, 1, 2, 4)}
-    tuned = tune(bundle, seconds=LOOK_S)
-    assert key(tuned.chosen) == (None, None, 1)
-    assert tuned.chosen == tuned.default
-    assert tuned.speed_up == 1
+def test_a_tie_goes_to_the_default(bundle: Bundle) -> None:
+    default, other, third = (Setting(bundle.manifest.artifacts[0], "sleepy", None, n) for n in (None, 1, 2))
+    close = {default: [10.0, 12.0, 11.0], other: [9.9, 11.9, 10.9], third: [12.0, 12.0, 12.0]}
+    assert fastest(default, close) == (default, 1.0)
+    faster, ratio = fastest(default, {**close, third: [5.0, 6.0, 11.0]})
+    assert faster == third
+    assert ratio == pytest.approx(2), "the median of ratios taken in turns: one disturbed round is no matter"
 
 
 def test_frames_a_second_come_from_streams(sleepy: type[SleepyEngine], bundle: Bundle) -> None:
