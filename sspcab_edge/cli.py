@@ -12,6 +12,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("sspcab_runtime.verify:command", "Replay a bundle's parity pack on this device."),
     "tune": ("sspcab_runtime.tune_command:command", "Find the fastest way to run a bundle here."),
     "fit": ("sspcab_runtime.fit:command", "Fit a bundle's threshold to normal pictures."),
+    "evaluate": ("sspcab_runtime.evaluate_command:command", "Judge labelled pictures: how good a bundle is."),
     "demo": ("sspcab_edge.demo:command", "Export, verify, run and benchmark the demo detector."),
 }
 

@@ -1,0 +1,106 @@
+"""``sspcab-edge evaluate``: how good a bundle is on labelled pictures, on this device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+import msgspec
+
+from sspcab_edge.command import common_options, json_option
+from sspcab_edge.manifest import Precision, Target
+from sspcab_runtime.datasets import LAYOUTS, read_dataset
+from sspcab_runtime.detector import Detector
+from sspcab_runtime.engines.table import ENGINES
+from sspcab_runtime.evaluation import evaluate
+from sspcab_runtime.evaluation_report import Report, check_folder, report_json, report_text, write_report
+from sspcab_runtime.paper import find_published, published_for
+from sspcab_runtime.progress import Progress
+from sspcab_runtime.worst_cases import draw_worst_cases, worst_cases
+
+__all__ = ["command"]
+
+
+@click.command("evaluate")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option(
+    "--layout",
+    type=click.Choice(list(LAYOUTS)),
+    help="How DATASET is laid out. [default: told by its folders]",
+)
+@click.option(
+    "--paper",
+    metavar="ROW",
+    help="Published row to show beside it: draem, cutpaste or cutpaste:CATEGORY. [default: by host]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write report.json, report.md and worst_cases.png into this folder.",
+)
+@click.option("--force", is_flag=True, help="Replace files in the output folder that are no earlier report.")
+@click.option(
+    "--backend",
+    type=click.Choice(list(ENGINES)),
+    help="Backend to run on. [default: tuned, or first installed]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="Precision to run. [default: tuned, or bundle's first]",
+)
+@click.option(
+    "--target",
+    type=click.Choice(get_args(Target)),
+    help="Target whose artifact to run. [default: tuned, or backend's]",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
+@click.option("--threshold", type=float, help="Judge by this threshold instead of the bundle's.")
+@json_option
+@common_options
+def command(
+    bundle: Path,
+    dataset: Path,
+    layout: str | None,
+    paper: str | None,
+    output: Path | None,
+    force: bool,
+    backend: str | None,
+    precision: str | None,
+    target: str | None,
+    threads: int | None,
+    threshold: float | None,
+    as_json: bool,
+) -> None:
+    """Judge the labelled pictures in DATASET with the detector in BUNDLE: how good is it, on this device.
+
+    DATASET has the layout of MVTec AD (a category, its test folder, or several categories), or folders good,
+    normal or ok and bad, anomalous, defect, ng or abnormal, with masks/ beside them. Masks are optional.
+    """
+    if output is not None:
+        check_folder(output, force, never=(bundle, dataset))
+    data = read_dataset(dataset, layout)
+    row = None if paper is None else find_published(paper)
+    with Progress("evaluating") as progress:
+        detector = Detector.open(
+            bundle,
+            backend=backend,
+            precision=precision,
+            target=target,
+            threads=threads,
+            threshold=threshold,
+            progress=lambda done, of: progress.update(done, of, "parity inputs, once on this device"),
+        )
+        with detector:
+            evaluation = evaluate(detector, data, lambda done, of: progress.update(done, of, "pictures"))
+            names = [category.name for category in data.categories]
+            row = published_for(detector.bundle.manifest.host, names) if row is None else row
+            report = Report(detector, data, evaluation, row)
+            if output is not None:
+                write_report(report, draw_worst_cases(detector, worst_cases(evaluation)), output)
+    click.echo(msgspec.json.encode(report_json(report)).decode() if as_json else report_text(report))
+    if output is not None:
+        click.echo(f"report in {output}", err=True)
