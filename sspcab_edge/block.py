@@ -18,7 +18,7 @@ from sspcab_edge.errors import OptionError
 __all__ = ["DIALECTS", "BlockForm", "BlockSpec", "Corner", "Dialect", "Geometry", "dialect_named"]
 
 Corner = Literal["top-left", "bottom-left", "top-right", "bottom-right"]
-BlockForm = Literal["reference", "folded"]
+BlockForm = Literal["reference", "folded", "custom-op"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,8 @@ class BlockSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """One block of a network, as manifests and reports carry it.
 
     ``path`` is the dotted module path in the checkpoint; ``form`` is ``folded`` when the artifact holds the
-    block as its exactly equivalent fast graph, ``reference`` when its branches were kept.
+    block as its exactly equivalent fast graph, ``custom-op`` when that graph is the body of one node of its
+    own, ``reference`` when its branches were kept.
     """
 
     path: str

@@ -9,6 +9,7 @@
     ├── HostError              the network is not one we know, or contradicts itself
     ├── GraphError             a graph could not be made, rewritten or converted
     ├── PictureError           a picture cannot be decoded or is out of bounds
+    │   └── RegistrationError  a frame does not show the scene where it should be
     ├── SourceError            a source of frames cannot be opened or read
     ├── BundleError            a bundle is incomplete, changed or not a bundle
     ├── OutputError            an output exists already or cannot be written
@@ -32,6 +33,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PictureError",
+    "RegistrationError",
     "SourceError",
 ]
 
@@ -76,6 +78,13 @@ class PictureError(EdgeError):
     """
 
     path: str | None = None
+
+
+class RegistrationError(PictureError):
+    """A frame is shifted or turned too far against the reference picture, or does not show its scene.
+
+    A fault of the camera, and no verdict: whoever alarms on anomalies must not alarm on this.
+    """
 
 
 class SourceError(EdgeError):

@@ -15,6 +15,7 @@ import msgspec
 
 from sspcab_edge.block import BlockSpec
 from sspcab_edge.errors import BundleError
+from sspcab_edge.grid import grid
 from sspcab_edge.ports import CONTRACT_VERSION, Port
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ScoreMap",
     "Target",
     "Tiling",
+    "check_front_end",
     "decode_manifest",
     "encode_manifest",
 ]
@@ -106,10 +108,12 @@ class Region(_Record, frozen=True, kw_only=True):
 class Registration(_Record, frozen=True, kw_only=True):
     """How a frame is brought to where a reference picture lies before anything is cut out of it.
 
-    ``reference`` is a grey PNG of the bundle in the frame's size. ``motion`` is what may happen between the
-    two: a shift, or a shift and a rotation. A shift of more than ``max_shift`` pixels, a turn of more than
-    ``max_angle`` degrees, or a correlation below ``min_correlation`` (-1 to 1) is a camera that was moved or
-    is covered, and no verdict.
+    ``reference`` is a grey 8-bit PNG of the bundle in the frame's size, 64 x 64 pixels or more. ``motion`` is
+    what may happen between the two: a shift, or a shift and a rotation about the frame's centre. A shift of
+    more than ``max_shift`` pixels (half of the frame's shorter side at most), a turn of more than
+    ``max_angle`` degrees (0 to 90; not looked at under ``translation``), or a correlation below
+    ``min_correlation`` (-1 to 1) is a camera that was moved or is covered, and no verdict. The correlation is
+    that of details: the scene itself has 0.9, another one less than 0.3, and 0.7 is a good limit.
     """
 
     reference: str
@@ -122,10 +126,12 @@ class Registration(_Record, frozen=True, kw_only=True):
 class Tiling(_Record, frozen=True, kw_only=True):
     """How the region is cut into tiles of the graph's input size, at its own resolution.
 
-    Neighbours overlap by ``overlap`` pixels or more. Of it ``margin`` pixels at a tile's inner edges are left
-    out of the map: there the network sees its own padding. ``batch`` is the most tiles of one engine call.
-    ``levels`` has a map for each tile that brings its scores to the common scale, where tiles show different
-    things (empty: they are compared as they are).
+    Neighbours overlap by ``overlap`` pixels or more, and are spread evenly: see
+    :func:`~sspcab_edge.grid.grid`. Of the overlap ``margin`` pixels at a tile's inner edges (half of it at
+    most) are left out of the map: there the network sees its own padding. ``batch`` is the most tiles of one
+    engine call. ``levels`` has a map for each tile that brings its scores, already on the source's scale, to
+    the common one, where tiles show different things (empty: they are compared as they are). They are in the
+    order of the whole grid, row by row, those that no zone touches included.
     """
 
     overlap: int
@@ -137,9 +143,12 @@ class Tiling(_Record, frozen=True, kw_only=True):
 class FrontEndSpec(_Record, frozen=True, kw_only=True):
     """The front-end that turns camera frames into graph inputs.
 
-    All coordinates are pixels of a frame of size ``frame``; frames of another size are resized to it first.
-    ``zones`` are polygons, (x, y) by corner, and ``mask`` an 8-bit PNG of the bundle in the frame's size:
-    what lies outside of all zones, or where the mask is 0, is not judged.
+    All coordinates are pixels of a frame of size ``frame``; frames of another size are resized to it first
+    (by area where no side grows, else linear). Then the frame is registered, the region cut out of it (the
+    whole frame, where there is none), and that is resized to the graph's size or, with ``tiles``, cut into
+    them. ``zones`` are polygons, (x, y) by corner, whose borders belong to them, and ``mask`` a grey 8-bit
+    PNG of the bundle in the frame's size: what lies outside of all zones, or where the mask is 0, is not
+    judged.
     """
 
     kind: Literal["whole-frame", "tiles"] = "whole-frame"
@@ -272,14 +281,16 @@ class Artifact(_Record, frozen=True, kw_only=True):
 class Calibration(_Record, frozen=True, kw_only=True):
     """The pictures that ranges were measured and thresholds fitted on.
 
-    ``fingerprint`` is one SHA-256 over the sorted hashes of all pictures that were used; ``ranges``, ``fit``
-    and ``judge`` count them by use. ``excluded`` counts those left out, by reason.
+    ``fingerprint`` is one SHA-256 over the sorted hashes of all pictures that were used; ``ranges``, ``fit``,
+    ``judge`` and ``training`` (what the host's density was fitted to) count them by use. ``excluded`` counts
+    those left out, by reason.
     """
 
     fingerprint: str
     ranges: int
     fit: int
     judge: int
+    training: int = 0
     excluded: dict[str, int] = {}
 
 
@@ -316,6 +327,19 @@ class Manifest(_Record, frozen=True, kw_only=True):
 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_SCORE = re.compile(r"map-max\Z|map-mean\Z|map-mean-filter:[1-9][0-9]{0,3}\Z")
+
+MAX_SIDE = 32767
+"""Longest side of a frame, in pixels: what OpenCV can move."""
+
+MAX_AREA = 100_000_000
+"""Most pixels of a frame: what is decoded at most."""
+
+MAX_TILES = 4096
+"""Most tiles of a region."""
+
+MIN_REGISTERED = 64
+"""Shortest side of a frame that can be registered, in pixels."""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -367,6 +391,7 @@ def _check(manifest: Manifest) -> None:
         if entry.size < 0 or not _SHA256.match(entry.sha256):
             raise BundleError(f"{MANIFEST_NAME} has no usable size and SHA-256 for {entry.path!r}")
     wanted = [manifest.parity_pack.index, *(file for a in manifest.artifacts for file in a.files)]
+    wanted += _front_end_files(manifest.front_end)
     for file in wanted:
         if file not in listed:
             raise BundleError(f"{MANIFEST_NAME} refers to {file!r}, which it does not list")
@@ -376,10 +401,115 @@ def _check(manifest: Manifest) -> None:
     for artifact in manifest.artifacts:
         if not artifact.files:
             raise BundleError(f"{MANIFEST_NAME} has no files for artifact {artifact.name}")
-        knots = artifact.score_map
-        rising = all(low < high for axis in (knots.artifact, knots.source) for low, high in pairwise(axis))
-        if len(knots.artifact) != len(knots.source) or len(knots.artifact) == 1 or not rising:
-            raise BundleError(f"the score map of {artifact.name} is not strictly increasing")
+        _check_rising(artifact.score_map, f"the score map of {artifact.name}")
     size = manifest.preprocess
     if not (0 < size.width <= 8192 and 0 < size.height <= 8192):
         raise BundleError(f"{MANIFEST_NAME} asks for frames of {size.width}x{size.height} pixels")
+    if manifest.score is not None and not _SCORE.match(manifest.score):
+        raise BundleError(
+            f"{MANIFEST_NAME} has the score {manifest.score!r}, expected map-max, map-mean or "
+            "map-mean-filter:K"
+        )
+    check_front_end(manifest.front_end, size)
+
+
+def _check_rising(knots: ScoreMap, name: str) -> None:
+    rising = all(low < high for axis in (knots.artifact, knots.source) for low, high in pairwise(axis))
+    if len(knots.artifact) != len(knots.source) or len(knots.artifact) == 1 or not rising:
+        raise BundleError(f"{name} is not strictly increasing")
+
+
+def _front_end_files(spec: FrontEndSpec) -> list[str]:
+    files = [] if spec.mask is None else [spec.mask]
+    return files if spec.registration is None else [*files, spec.registration.reference]
+
+
+def check_front_end(spec: FrontEndSpec, size: Preprocess) -> None:
+    """Check that the parts of a front-end fit each other and the network's input size.
+
+    Raises:
+        BundleError: They do not.
+    """
+    if (spec.kind == "tiles") != (spec.tiles is not None):
+        has = "no tiles" if spec.tiles is None else "tiles"
+        raise BundleError(f"{MANIFEST_NAME} has {has} for a front-end of kind {spec.kind}")
+    frame = spec.frame
+    if frame is None:
+        parts = ("registration", "region", "zones", "mask", "tiles")
+        for part in parts:
+            if getattr(spec, part):
+                raise BundleError(f"{MANIFEST_NAME} has {part} but no frame size, in whose pixels they are")
+        return
+    if not (0 < frame.width <= MAX_SIDE and 0 < frame.height <= MAX_SIDE) or (
+        frame.width * frame.height > MAX_AREA
+    ):
+        raise BundleError(f"{MANIFEST_NAME} has frames of {frame.width}x{frame.height} pixels")
+    region = spec.region or Region(left=0, top=0, width=frame.width, height=frame.height)
+    if (
+        min(region.left, region.top) < 0
+        or min(region.width, region.height) < 1
+        or region.left + region.width > frame.width
+        or region.top + region.height > frame.height
+    ):
+        raise BundleError(
+            f"{MANIFEST_NAME} has a region of {region.width}x{region.height} pixels at ({region.left}, "
+            f"{region.top}), expected one inside the frame of {frame.width}x{frame.height}"
+        )
+    for number, zone in enumerate(spec.zones, 1):
+        if len(zone) < 3:
+            raise BundleError(f"zone {number} of {MANIFEST_NAME} has {len(zone)} corners, expected 3 or more")
+        for x, y in zone:
+            if not (0 <= x < frame.width and 0 <= y < frame.height):
+                raise BundleError(
+                    f"zone {number} of {MANIFEST_NAME} has a corner at ({x}, {y}), expected one inside the "
+                    f"frame of {frame.width}x{frame.height}"
+                )
+    if spec.registration is not None:
+        _check_registration(spec.registration, frame)
+    if spec.tiles is not None:
+        _check_tiles(spec.tiles, region, size)
+
+
+def _check_registration(registration: Registration, frame: FrameSize) -> None:
+    shorter = min(frame.width, frame.height)
+    if shorter < MIN_REGISTERED:
+        raise BundleError(
+            f"{MANIFEST_NAME} registers frames of {frame.width}x{frame.height} pixels, expected "
+            f"{MIN_REGISTERED} or more along each side"
+        )
+    for name, value, low, high in (
+        ("max_shift", registration.max_shift, 0.0, shorter / 2),
+        ("max_angle", registration.max_angle, 0.0, 90.0),
+        ("min_correlation", registration.min_correlation, -1.0, 1.0),
+    ):
+        if not low <= value <= high:
+            raise BundleError(f"{MANIFEST_NAME} has {name} {value:g}, expected {low:g} to {high:g}")
+
+
+def _check_tiles(tiles: Tiling, region: Region, size: Preprocess) -> None:
+    if size.width > region.width or size.height > region.height:
+        raise BundleError(
+            f"{MANIFEST_NAME} has tiles of {size.width}x{size.height} pixels, expected at most the region's "
+            f"{region.width}x{region.height}"
+        )
+    shorter = min(size.width, size.height)
+    if not 0 <= tiles.overlap < shorter:
+        raise BundleError(
+            f"{MANIFEST_NAME} has tiles that overlap by {tiles.overlap}, expected 0 to {shorter - 1}"
+        )
+    if not 0 <= 2 * tiles.margin <= tiles.overlap:
+        raise BundleError(
+            f"{MANIFEST_NAME} has tiles with a margin of {tiles.margin}, expected 0 to {tiles.overlap // 2}, "
+            "half of their overlap"
+        )
+    if tiles.batch < 1:
+        raise BundleError(f"{MANIFEST_NAME} has batches of {tiles.batch} tiles, expected 1 or more")
+    count = len(grid(region.width, size.width, tiles.overlap)) * len(
+        grid(region.height, size.height, tiles.overlap)
+    )
+    if count > MAX_TILES:
+        raise BundleError(f"{MANIFEST_NAME} cuts {count} tiles out of a frame, expected at most {MAX_TILES}")
+    if tiles.levels and len(tiles.levels) != count:
+        raise BundleError(f"{MANIFEST_NAME} has levels for {len(tiles.levels)} tiles, expected {count}")
+    for number, level in enumerate(tiles.levels):
+        _check_rising(level, f"the level of tile {number}")

@@ -38,10 +38,16 @@ class _Summary:
     latencies_ms: list[float] = field(default_factory=list)
     anomalous: int = 0
     failed: int = 0
+    unit: str = "pictures"
 
     def count(self, result: Result) -> None:
         self.latencies_ms.append(result.latency_ms)
         self.anomalous += bool(result.verdict.anomalous)
+
+    def count_failure(self, failure: Failure) -> None:
+        self.failed += 1
+        if failure.path is None:
+            self.unit = "frames"
 
     def line(self) -> str:
         frames = len(self.latencies_ms)
@@ -103,8 +109,8 @@ def command(
     """Judge every frame of SOURCE with the detector in BUNDLE, a line each.
 
     SOURCE is a picture, a folder of pictures, a video, or a URI (file://, images://). Results go to stdout,
-    everything else to stderr. A picture that cannot be decoded does not stop the others; the exit status is
-    then 1.
+    everything else to stderr. A picture that cannot be decoded, or does not show the scene that the bundle
+    was made for, does not stop the others; the exit status is then 1.
     """
     if threshold is not None and not np.isfinite(threshold):
         raise OptionError(f"--threshold is {threshold}, expected a finite number")
@@ -144,7 +150,7 @@ def _judge(
             for done, result in enumerate(results, start=1):
                 progress.clear()
                 if isinstance(result, Failure):
-                    summary.failed += 1
+                    summary.count_failure(result)
                     click.echo(f"{_NAME}: {result.error}", err=True)
                 else:
                     summary.count(result)
@@ -164,7 +170,9 @@ def _judge(
                 click.echo(f"{_NAME}: {sheet}", err=True)
     if summary.failed:
         judged = len(summary.latencies_ms)
-        raise PictureError(f"{summary.failed} of {summary.failed + judged} pictures could not be judged")
+        raise PictureError(
+            f"{summary.failed} of {summary.failed + judged} {summary.unit} could not be judged"
+        )
 
 
 def _say_conversion(result: Result, said: set[str]) -> None:

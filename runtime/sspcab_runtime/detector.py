@@ -133,7 +133,7 @@ class Detector:
         setting, engines = open_first(bundle, settings, prove=prove, fallback=fallback, progress=progress)
         judged_by = bundle.manifest.decision.threshold if threshold is None else threshold
         try:
-            front_end = open_front_end(bundle.manifest, setting.artifact, judged_by)
+            front_end = open_front_end(bundle.manifest, setting.artifact, judged_by, bundle.path)
         except BaseException:
             for engine in engines:
                 engine.close()

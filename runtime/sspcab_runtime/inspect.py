@@ -10,9 +10,11 @@ import msgspec
 
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
-from sspcab_edge.manifest import Decision, Manifest
+from sspcab_edge.manifest import Decision, Manifest, Registration
 from sspcab_edge.ports import Port
 from sspcab_runtime.engines.table import backends_for
+from sspcab_runtime.frontends.tiles import Tiles
+from sspcab_runtime.frontends.zones import read_inside
 from sspcab_runtime.tables import number, table
 
 __all__ = ["describe"]
@@ -37,6 +39,7 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         *[("input", _port(port)) for port in manifest.inputs],
         *[("output", _port(port)) for port in manifest.outputs],
         ("frames", _preprocess(manifest)),
+        *_front_end(bundle),
         ("decision", _decision(manifest.decision)),
         ("parity pack", f"{manifest.parity_pack.inputs} inputs"),
         ("made with", ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))),
@@ -57,7 +60,47 @@ def _port(port: Port) -> str:
 
 def _preprocess(manifest: Manifest) -> str:
     size = manifest.preprocess
+    if manifest.front_end.tiles is not None:
+        return f"{manifest.front_end.kind}, cut into {size.width}x{size.height}"
     return f"{manifest.front_end.kind}, resized to {size.width}x{size.height} by {size.resize}"
+
+
+def _front_end(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """What is done with a frame before that, and which part of it is judged."""
+    manifest = bundle.manifest
+    spec = manifest.front_end
+    if spec.frame is not None:
+        yield "frame size", f"{spec.frame.width}x{spec.frame.height}, others are resized to it"
+    if spec.registration is not None:
+        yield "registered", _registration(spec.registration)
+    if spec.region is not None:
+        box = spec.region
+        yield "region", f"{box.width}x{box.height} at ({box.left}, {box.top})"
+    if spec.zones or spec.mask is not None:
+        inside = read_inside(spec, bundle.path)
+        share = 1.0 if inside is None else float(inside.mean())
+        by = [f"{len(spec.zones)} zones"] if spec.zones else []
+        by += [f"mask {spec.mask}"] if spec.mask is not None else []
+        text = f"{share:.1%} of it, by {' and '.join(by)}"
+        yield "judged", text if manifest.score else f"{text}; what is judged in part counts whole"
+    if spec.tiles is not None:
+        tiles = Tiles(manifest, manifest.artifacts[0], None, bundle.path)
+        columns, rows = len(tiles.columns), len(tiles.rows)
+        levels = ", each with its own level" if spec.tiles.levels else ""
+        yield (
+            "tiles",
+            f"{columns}x{rows}, overlapping by {spec.tiles.overlap} or more with a margin of "
+            f"{spec.tiles.margin}; {len(tiles.numbers)} of {columns * rows} looked at, at most "
+            f"{spec.tiles.batch} a call{levels}",
+        )
+
+
+def _registration(spec: Registration) -> str:
+    turn = f" and {spec.max_angle:g} degrees" if spec.motion == "rotation" else ""
+    return (
+        f"to {spec.reference}, up to {spec.max_shift:g} pixels{turn} away, correlation "
+        f"{spec.min_correlation:g} or more"
+    )
 
 
 def _decision(decision: Decision) -> str:

@@ -18,7 +18,7 @@ from sspcab_edge.parity import Comparison, judge, read_pack, shortfalls
 from sspcab_edge.protocols import Engine, Frame
 from sspcab_runtime.attestation import read_attestation, record_attestation
 from sspcab_runtime.calls import answer
-from sspcab_runtime.frontends.table import open_front_end
+from sspcab_runtime.frontends.table import open_unit
 
 __all__ = ["Progress", "judge_replay", "prove", "replay"]
 
@@ -29,24 +29,24 @@ Progress = Callable[[int, int], None]
 def replay(
     bundle: Bundle, artifact: Artifact, engine: Engine, *, progress: Progress | None = None
 ) -> list[Comparison]:
-    """Run the parity pack through front-end and engine, as live frames go.
+    """Run the parity pack through the engine, an input at a time, as it is: it holds what the graph takes.
 
     Raises:
         BundleError: The pack cannot be read, or is empty.
         EngineError: The engine failed.
     """
-    front_end = open_front_end(bundle.manifest, artifact, bundle.manifest.decision.threshold)
+    unit = open_unit(bundle.manifest, artifact, bundle.manifest.decision.threshold)
     total = bundle.manifest.parity_pack.inputs
     compared = []
     for number, item in enumerate(read_pack(bundle)):
         frame = Frame(item.pixels, number, str(bundle.path), 0.0, 0.0, path=item.name)
-        request = front_end.push(frame)
+        request = unit.push(frame)
         if request is None:
-            raise BundleError(f"the parity pack of {bundle.path} does not warm its front-end up")
+            raise BundleError(f"the parity pack of {bundle.path} asks nothing of the engine")
         outputs = answer(engine, request)
         score, heat = float("nan"), None
         if np.isfinite(outputs["score"]).all():  # what overflowed fails the gate, like any other wrong score
-            verdict = front_end.merge(outputs, request.context)
+            verdict = unit.merge(outputs, request.context)
             score, heat = float("nan") if verdict.score is None else verdict.score, verdict.map
         difference = None if item.map is None else _map_difference(item.map, heat)
         compared.append(Comparison(item.score, score, difference, item.label, item.kind == "blend"))

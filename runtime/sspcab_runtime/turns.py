@@ -16,7 +16,7 @@ from sspcab_edge.parity import read_pack
 from sspcab_edge.ports import Array
 from sspcab_edge.protocols import Frame
 from sspcab_runtime.engines.base import GraphEngine
-from sspcab_runtime.frontends.table import open_front_end
+from sspcab_runtime.frontends.table import open_unit
 from sspcab_runtime.setting import Setting, open_engines
 from sspcab_runtime.tuning import Objective
 
@@ -30,18 +30,18 @@ _MIN_CALLS = 2
 
 
 def pack_inputs(bundle: Bundle) -> Inputs:
-    """Inputs of the parity pack as the front-end prepares them, at most eight.
+    """Inputs of the parity pack, one entry of the graph's batch each, at most eight.
 
     Raises:
         BundleError: The pack cannot be read.
     """
     manifest = bundle.manifest
-    front_end = open_front_end(manifest, manifest.artifacts[0], manifest.decision.threshold)
+    unit = open_unit(manifest, manifest.artifacts[0], manifest.decision.threshold)
     frames = (
         Frame(item.pixels, number, str(bundle.path), 0.0, 0.0)
         for number, item in enumerate(read_pack(bundle))
     )
-    pushed = (front_end.push(frame) for frame in frames)
+    pushed = (unit.push(frame) for frame in frames)
     return list(islice((request.inputs for request in pushed if request is not None), _INPUTS))
 
 
