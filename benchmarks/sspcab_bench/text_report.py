@@ -71,19 +71,22 @@ def bundle_text(
 
 def block_text(comparisons: Sequence[BlockComparison], machine: Machine, *, warnings: Sequence[str]) -> str:
     """The report of the block suite, for a terminal."""
+    forms = list(
+        dict.fromkeys(measured.form for comparison in comparisons for measured in comparison.measured)
+    )
     rows = []
     for comparison in comparisons:
-        medians = [_figure(measured.latency.p50) for measured in comparison.measured]
+        p50 = {measured.form: measured.latency.p50 for measured in comparison.measured}
+        medians = [_figure(p50.get(form)) for form in forms]
         rows.append(
             (comparison.backend, str(comparison.shape), *medians, f"{comparison.speed_up.median:.2f}",
              _range(comparison.speed_up), str(comparison.rounds), f"{comparison.difference:.1e}")
         )  # fmt: skip
-    forms = [measured.form for measured in comparisons[0].measured] if comparisons else []
     speed = table(
         ("backend", "C@HxW", *(f"{form} ms" for form in forms), "speed-up", "95 % interval", "rounds",
          "difference"),
         rows,
-        right=range(2, 8),
+        right=range(2, 6 + len(forms)),
     )  # fmt: skip
     means = [f"{backend}: {mean:.2f}" for backend, mean in geometric_means(comparisons).items()]
     dialects = ", ".join(sorted({comparison.dialect for comparison in comparisons}))
@@ -93,7 +96,7 @@ def block_text(comparisons: Sequence[BlockComparison], machine: Machine, *, warn
             f"forms of the block: dialect {dialects}, k 1, d 1, fp32, batch 1, threads {threads}",
             *_machine_lines(machine),
             "",
-            "median ms of an inference, forms in turns; speed-up: median of the rounds' ratios",
+            "median ms, forms in turns; speed-up: reference over folded, median of the rounds' ratios",
             speed,
             "",
             f"geometric mean of the speed-ups  {', '.join(means)}",

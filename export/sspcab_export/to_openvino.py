@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sspcab_edge.errors import GraphError
+from sspcab_edge.errors import GraphError, MissingPackageError
 from sspcab_edge.manifest import Precision
+from sspcab_export.custom_op import may_hold_blocks
 from sspcab_runtime.engines.openvino_engine import import_openvino
 
 __all__ = ["TARGET", "export_files"]
@@ -17,19 +18,32 @@ def export_files(graph: Path, folder: Path, precision: Precision) -> tuple[str, 
     """Convert ``graph`` to ``openvino/model.<precision>.xml`` and ``.bin`` below ``folder``.
 
     Weights keep their type: the precision is in the graph, so the converter's default of halving them is
-    switched off.
+    switched off. Blocks kept as one node are folded again: OpenVINO does not load local functions.
 
     Raises:
         GraphError: OpenVINO cannot convert the graph.
-        MissingPackageError: openvino is not installed.
+        MissingPackageError: openvino is not installed; or what reads ONNX is not, and the graph keeps blocks.
     """
     openvino = import_openvino()
     (folder / "openvino").mkdir(exist_ok=True)
     xml = folder / "openvino" / f"model.{precision}.xml"
     try:
-        model = openvino.Core().read_model(graph)
+        model = openvino.Core().read_model(_without_functions(graph) if may_hold_blocks(graph) else graph)
         openvino.save_model(model, xml, compress_to_fp16=False)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise GraphError(f"OpenVINO cannot convert {graph.name}: {reason}") from error
     return tuple(path.relative_to(folder).as_posix() for path in (xml, xml.with_suffix(".bin")))
+
+
+def _without_functions(graph: Path) -> bytes:
+    """The ONNX file with its local functions put in place; only this needs packages beside OpenVINO."""
+    try:
+        import onnx_ir as ir
+
+        from sspcab_export.graph import load_graph
+        from sspcab_export.passes.block_bodies import inlined
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(str(error.name), "export", f"converting {graph.name}") from error
+    data: bytes = ir.serde.serialize_model(inlined(load_graph(graph))).SerializeToString(deterministic=True)
+    return data

@@ -8,17 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from sspcab_edge.errors import EngineError, GraphError
+from sspcab_edge.errors import EdgeError, EngineError, GraphError
 from sspcab_edge.manifest import Precision
 from sspcab_edge.ports import Port
-from sspcab_export.graph import load_graph
-from sspcab_runtime.engines.tensorrt import check_with, import_checker
+from sspcab_export.custom_op import DOMAIN, OPERATOR, may_hold_blocks
+from sspcab_export.graph import load_graph, save_graph
+from sspcab_export.passes.block_bodies import holds_blocks, inlined, without_bodies
+from sspcab_runtime.engines.tensorrt import can_build, check_with, import_checker
+from sspcab_runtime.engines.tensorrt.importing import import_tensorrt
 
-__all__ = ["REFUSED_OPERATORS", "TARGET", "check_build", "check_graph", "export_files"]
+__all__ = [
+    "REFUSED_OPERATORS",
+    "TARGET",
+    "block_plugin",
+    "check_build",
+    "check_graph",
+    "export_files",
+    "for_plugin",
+    "judged_graph",
+    "plugin_registry",
+]
 
 TARGET = "tensorrt"
 
@@ -33,17 +47,91 @@ REFUSED_OPERATORS = frozenset(
 """Standard operators that TensorRT's parser does not take (onnx-tensorrt, docs/operators.md)."""
 
 
+_SUFFIX = ".tensorrt.onnx"
+
+
 def export_files(graph: Path, folder: Path, precision: Precision) -> tuple[str, ...]:
     """The artifact's files below the bundle ``folder``: the saved, typed ``graph`` is the artifact.
+
+    Where ``graph`` keeps its blocks as one node each, the artifact is a file of its own next to it, named
+    ``.tensorrt.onnx``: the blocks are folded again, or left to the plugin where this machine's TensorRT has
+    one for them.
 
     Raises:
         GraphError: TensorRT would refuse the graph, or compute something else.
     """
     del precision
-    problems = list(check_graph(load_graph(graph)))
+    model = load_graph(graph)
+    if holds_blocks(model):
+        plugin = block_plugin(plugin_registry())
+        model = inlined(model) if plugin is None else for_plugin(model, plugin)
+        graph = graph.with_name(f"{graph.stem}{_SUFFIX}")
+        save_graph(model, graph)
+    problems = list(check_graph(model))
     if problems:
         raise GraphError(f"TensorRT would not take {graph.name}: {'; '.join(problems)}")
     return (graph.relative_to(folder).as_posix(),)
+
+
+def plugin_registry() -> Any | None:
+    """TensorRT's registry of plugins, or None where TensorRT cannot be used on this machine.
+
+    Unverified on a real TensorRT.
+    """
+    if can_build() is not None:
+        return None
+    try:
+        return import_tensorrt().get_plugin_registry()
+    except EdgeError:
+        return None
+
+
+def block_plugin(registry: Any | None) -> Any | None:
+    """The creator of a plugin that computes the block: ``SSPCAB``, in our namespace or in none.
+
+    Unverified on a real TensorRT.
+
+    Args:
+        registry: TensorRT's ``IPluginRegistry``, or anything with its ``all_creators``; None is an empty one.
+    """
+    found = {
+        creator.plugin_namespace: creator
+        for creator in (() if registry is None else registry.all_creators)
+        if getattr(creator, "name", None) == OPERATOR
+    }
+    return found.get(DOMAIN, found.get(""))
+
+
+def for_plugin(model: ir.Model, plugin: Any) -> ir.Model:
+    """The graph with its blocks left to ``plugin``; its parser finds it by these attributes of the node.
+
+    Unverified on a real TensorRT.
+
+    Args:
+        model: With blocks kept as one node each. It is not changed.
+        plugin: A plugin's creator.
+    """
+    model = without_bodies(model)
+    for node in model.graph:
+        if node.domain == DOMAIN:
+            node.attributes["plugin_version"] = ir.AttrString("plugin_version", plugin.plugin_version)
+            node.attributes["plugin_namespace"] = ir.AttrString("plugin_namespace", plugin.plugin_namespace)
+    return model
+
+
+def judged_graph(graph: Path) -> Path:
+    """The file that stands for a TensorRT graph on other engines: itself, unless blocks are left to a plugin.
+
+    The file that it was made from then lies next to it, computes the same, and has bodies for the blocks.
+    """
+    if not _leaves_blocks(graph):
+        return graph
+    return graph.with_name(f"{graph.name.removesuffix(_SUFFIX)}.onnx")
+
+
+def _leaves_blocks(graph: Path) -> bool:
+    """True when blocks of this file are left to a plugin."""
+    return may_hold_blocks(graph) and holds_blocks(load_graph(graph))
 
 
 def check_build(graph: Path, inputs: Sequence[Port]) -> str:
@@ -54,6 +142,8 @@ def check_build(graph: Path, inputs: Sequence[Port]) -> str:
     Raises:
         GraphError: It refuses the graph, or warns of what it would do with it.
     """
+    if _leaves_blocks(graph):
+        return f"{graph.name}: its block is left to this machine's plugin {OPERATOR}; no parser was asked"
     checker = import_checker()
     if checker is None:
         return (
