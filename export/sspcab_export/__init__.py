@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sspcab_export.framing import FrontEndOptions
+    from sspcab_export.hosts import HostOptions
     from sspcab_export.pipeline import Exported, Progress, export
 
-__all__ = ["Exported", "Progress", "export"]
+__all__ = ["Exported", "FrontEndOptions", "HostOptions", "Progress", "export"]
+
+_HOMES = {"FrontEndOptions": "framing", "HostOptions": "hosts"}
 
 
 def __getattr__(name: str) -> object:
     """Import the pipeline, and torch with it, only when something of it is used."""
     if name in __all__:
-        from sspcab_export import pipeline
-
-        return getattr(pipeline, name)
+        return getattr(import_module(f"sspcab_export.{_HOMES.get(name, 'pipeline')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -116,6 +116,7 @@ def assemble_manifest(
     decision: Decision,
     calibration: Calibration | None,
     release: int,
+    front_end: FrontEndSpec,
 ) -> Manifest:
     """The manifest of a bundle in the making: no artifacts, no parity pack, no files yet."""
     size = host.preprocess
@@ -132,12 +133,13 @@ def assemble_manifest(
         inputs=inputs,
         outputs=outputs,
         preprocess=host.preprocess,
-        front_end=FrontEndSpec(),
+        front_end=front_end,
         decision=decision,
         artifacts=(),
         parity_pack=ParityPack(index="", inputs=0),
         files=(),
         calibration=calibration,
+        score=host.score,
     )
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from sspcab_edge.block import DIALECTS
 from sspcab_edge.bundle import Bundle, is_bundle
 from sspcab_edge.command import common_options, json_option, run
 from sspcab_edge.errors import EngineError, MissingPackageError, OptionError
 from sspcab_edge.manifest import Artifact, Precision, Target
+from sspcab_export.options import front_end_options, host_options, take_front_end, take_host
 from sspcab_export.progress import ConsoleProgress
 
 __all__ = ["command", "main"]
@@ -22,7 +22,6 @@ _TARGETS = ("onnx", "openvino", "tensorrt")
 _PRECISIONS = ("fp32", "fp16", "int8")
 _SUSPECTS = ("exclude", "keep", "refuse")
 _FLOAT_BUDGET = 8
-_NORMALISATIONS = ("none", "imagenet")
 
 _EXAMPLES = """
 \b
@@ -35,25 +34,17 @@ Examples:
       an ONNX file that holds the block; parity on built-in pictures, not your scene
   sspcab-export model.ckpt -o bundle --target openvino --precision int8 --calibration good/
       int8: ranges from a quarter of the pictures, verdicts judged on those that nothing was fitted to
+  sspcab-export weights.pth --factory my.network:make --score error --input-size 256x256 -o bundle
+      any network: its code makes the module, the score is the error of its reconstruction
+  sspcab-export cutpaste.pth -o bundle --calibration good/ --density kde
+      CutPaste: the density is fitted to half of the normal pictures, and lies in the graph
+  sspcab-export model.ckpt -o bundle --calibration good/ --tiles --region 0,200,2448,1600
+      5-megapixel frames: a part of them, in tiles at full resolution
   sspcab-export model.ckpt -o bundle --target tensorrt --precision fp16 --calibration good/
       a typed graph for TensorRT 10.3 to 11; its plan is built on the device:
   sspcab-export bundle --target tensorrt
       on the device: build the plans of a bundle and replay its parity pack on them
 """
-
-
-class _Size(click.ParamType[tuple[int, int]]):
-    """HEIGHTxWIDTH, or one number for a square."""
-
-    name = "HxW"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        parts = str(value).lower().split("x")
-        if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is no size: expected HEIGHTxWIDTH in pixels, as in 256x256", param, ctx)
-        return int(parts[0]), int(parts[-1])
 
 
 @click.command(name="sspcab-export", epilog=_EXAMPLES)
@@ -112,20 +103,17 @@ class _Size(click.ParamType[tuple[int, int]]):
     help="With --target tensorrt: fail unless plans can be built and proved on this machine.",
 )
 @click.option(
-    "--dialect", metavar="NAME",
-    help=f"Dialect of the blocks ({', '.join(DIALECTS)}), overriding what their keys tell.",
+    "--training", type=click.Path(path_type=Path),
+    help="Normal pictures that a host is fitted to at export (CutPaste's density), such as those it was "
+    "trained on. [default: half of --calibration]",
 )  # fmt: skip
 @click.option(
-    "--dilation",
-    type=int,
-    help="Dilation d of the blocks, which no checkpoint stores. [default: 1]",
-)
-@click.option("--input-size", type=_Size(), help="Input of the graph in pixels. [default: the host's]")
-@click.option(
-    "--normalisation", type=click.Choice(_NORMALISATIONS),
-    help="What is done to [0, 1] pixels, where the checkpoint cannot tell.",
+    "--block-form", type=click.Choice(("folded", "custom-op")), default="folded", show_default=True,
+    help="custom-op keeps each block as one node, sspcab.edge::SSPCAB, in the fp32 ONNX artifact: for "
+    "engines that bring a kernel of their own.",
 )  # fmt: skip
-@click.option("--allow-no-block", is_flag=True, help="Export a network that holds no SSPCAB block.")
+@host_options
+@front_end_options
 @click.option("--name", help="Name of the model. [default: the checkpoint's file name]")
 @click.option(
     "--release",
@@ -149,8 +137,9 @@ def command(
     """Turn CHECKPOINT into a verified bundle.
 
     CHECKPOINT is what training left: either or both of DRAEM's two .pckl files, one file with both state
-    dicts, .safetensors, an anomalib .ckpt, a folder with one of these, or an ONNX file. The bundle is made
-    only if every artifact gives the same verdicts as the source; a failed gate exits with 3.
+    dicts, .safetensors, an anomalib .ckpt, CutPaste's weights, a folder with one of these, or an ONNX file.
+    Of any other network: its weights with --factory, or a program (.pt2, TorchScript) with --trust. The
+    bundle is made only if every artifact gives the same verdicts as the source; a failed gate exits with 3.
 
     CHECKPOINT may be a bundle: with --target tensorrt its plans are built and proved on this machine (neither
     torch nor onnx is needed); with another target or precision it gains that artifact.
@@ -169,7 +158,7 @@ def command(
     # torch's OpenMP threads spin while they wait: on a busy machine that costs several times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        from sspcab_export.pipeline import export
+        from sspcab_export import FrontEndOptions, HostOptions, export
     except ModuleNotFoundError as error:
         raise MissingPackageError(str(error.name), "export", "sspcab-export") from error
     progress = ConsoleProgress()
@@ -180,6 +169,8 @@ def command(
             targets=targets or ("onnx",),
             precisions=precisions or ("fp32",),
             progress=progress,
+            host=HostOptions(**take_host(options)),
+            front_end=FrontEndOptions(**take_front_end(options)),
             **options,
         )
     finally:

@@ -14,8 +14,9 @@ import onnx_ir as ir
 
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.manifest import Artifact, Gate, Manifest, Parity, ScoreMap, Target
+from sspcab_edge.protocols import FrontEnd
+from sspcab_export.asking import Unit
 from sspcab_export.graph import save_graph
-from sspcab_export.intake import Scored
 from sspcab_export.precision.score_map import fit_score_map
 from sspcab_export.progress import Progress
 from sspcab_export.to_tensorrt import check_build
@@ -24,7 +25,7 @@ from sspcab_export.verify import Judged, artifact_score, judge_artifact
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.base import GraphEngine
 from sspcab_runtime.engines.table import load_engine
-from sspcab_runtime.frontends.table import open_front_end
+from sspcab_runtime.frontends.table import open_front_end, open_unit
 
 __all__ = ["Examination", "Examined"]
 
@@ -55,7 +56,7 @@ class Examination:
         folder: The bundle in the making.
         manifest: Without artifacts.
         judged: Judge inputs with the source's answers.
-        fit: Pictures that nothing is judged on, for score maps.
+        fit: Units of pictures that nothing is judged on, for score maps.
         scene: Whether they are the user's.
         tolerance: Score difference that rounding explains.
         say: Told what happens.
@@ -64,7 +65,7 @@ class Examination:
     folder: Path
     manifest: Manifest
     judged: Sequence[Judged]
-    fit: Sequence[Scored]
+    fit: Sequence[Unit]
     scene: Literal["given", "built-in"]
     tolerance: float
     say: Progress
@@ -134,24 +135,27 @@ class Examination:
 
             def detector(score_map: ScoreMap) -> Detector:
                 mapped = msgspec.structs.replace(artifact, score_map=score_map)
-                return Detector(
-                    staged, mapped, engine, open_front_end(manifest, mapped, threshold), threshold
-                )
+                front_end = open_front_end(manifest, mapped, threshold, self.folder)
+                return Detector(staged, mapped, engine, front_end, threshold)
+
+            def unit(score_map: ScoreMap) -> FrontEnd:
+                return open_unit(manifest, msgspec.structs.replace(artifact, score_map=score_map), threshold)
 
             score_map = ScoreMap()
             on = f"{engine.backend} {engine.version}"
             on = on if name is None else name.format(engine=on)
             if artifact.precision != "fp32" and self.fit:
                 self.say.stage(f"scores of {artifact.name} on the fit pictures ({on})")
-                plain = detector(score_map)
+                plain = unit(score_map)
                 own = []
                 for number, one in enumerate(self.fit, 1):
-                    own.append(artifact_score(plain, one.pixels)[0])
+                    own.append(artifact_score(engine, plain, one.pixels)[0])
                     self.say.step(number, len(self.fit))
                 score_map = fit_score_map(own, [one.score for one in self.fit], self.tolerance)
             self.say.stage(f"judging {artifact.name} ({on})")
             parity = judge_artifact(
                 detector(score_map),
+                unit(score_map),
                 self.judged,
                 gate,
                 self.scene,

@@ -20,12 +20,23 @@ from torch import nn
 
 from sspcab_edge.errors import GraphError, OutputError
 
-__all__ = ["MAX_FILE_BYTES", "OPSET", "graph_from_torch", "load_graph", "save_graph"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "OPSET",
+    "graph_from_program",
+    "graph_from_script",
+    "graph_from_torch",
+    "load_graph",
+    "save_graph",
+]
 
 _log = logging.getLogger(__name__)
 
 OPSET: Final = 18
 """ONNX operator set of the graphs made here."""
+
+_SCRIPT_OPSET: Final = 17
+"""The same for TorchScript: the newest that torch's older exporter writes without conversion."""
 
 MAX_IR_VERSION: Final = 10
 """Highest ONNX IR version written; older engines in the field refuse newer ones."""
@@ -35,12 +46,16 @@ MAX_FILE_BYTES: Final = 2**31 - 1
 
 
 def graph_from_torch(
-    module: nn.Module, examples: Mapping[str, torch.Tensor], outputs: Sequence[str]
+    module: nn.Module,
+    examples: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    *,
+    batch: int | None = None,
 ) -> ir.Model:
-    """The graph of a torch module: opset 18, batch size free, heights and widths fixed.
+    """The graph of a torch module: opset 18, heights and widths fixed, batch size free or fixed too.
 
-    The first dimension of every input and output is the symbolic ``N``. The graph refers to the module's
-    parameters and does not copy them: do not change the module while the graph is in use.
+    The first dimension of every input and output is the symbolic ``N``, where it is free. The graph
+    refers to the module's parameters and does not copy them: do not change the module while it is in use.
 
     Args:
         module: Takes the examples by position; gives one tensor, or a tuple, as many as ``outputs`` names.
@@ -48,34 +63,94 @@ def graph_from_torch(
         examples: One tensor for each input, by the name the graph is to give it, in the order of ``forward``;
             the first dimension is the batch. Only shape and dtype matter, and of the batch the first entry.
         outputs: Names for what the module returns.
+        batch: The one batch size that the module takes; None leaves it free.
 
     Raises:
         GraphError: torch cannot export the module, or it returns another number of tensors.
     """
-    arguments = tuple(torch.cat([example[:1], example[:1]]) for example in examples.values())
-    batch = torch.export.Dim("N")
+    count = 2 if batch is None else batch
+    arguments = tuple(torch.cat([example[:1]] * count) for example in examples.values())
+    free = torch.export.Dim("N")
+    with _exporting():
+        program = torch.onnx.export(
+            module.eval(),
+            arguments,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(examples),
+            output_names=list(outputs),
+            dynamic_shapes=None if batch is not None else tuple({0: free} for _ in arguments),
+            optimize=False,
+            verbose=False,
+        )
+    return _model_of(program, outputs)
+
+
+def graph_from_program(program: torch.export.ExportedProgram, name: str, outputs: Sequence[str]) -> ir.Model:
+    """The graph of an exported program with one input, which is called ``name``; free sizes stay free.
+
+    Raises:
+        GraphError: torch cannot export the program, or it returns another number of tensors.
+    """
+    with _exporting():
+        exported = torch.onnx.export(
+            program,
+            (),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[name],
+            output_names=list(outputs),
+            optimize=False,
+            verbose=False,
+        )
+    return _model_of(exported, outputs)
+
+
+def graph_from_script(
+    module: nn.Module, example: torch.Tensor, name: str, outputs: Sequence[str], *, batch: int | None = None
+) -> ir.Model:
+    """The graph of a module that holds TorchScript, which only torch's older exporter takes.
+
+    Raises:
+        GraphError: torch cannot export the module, or it returns another number of tensors.
+    """
+    buffer = io.BytesIO()
+    axes = None if batch is not None else {value: {0: "N"} for value in (name, *outputs)}
+    with _exporting():
+        torch.onnx.export(
+            torch.jit.trace(module.eval(), (example,)),  # type: ignore[no-untyped-call]
+            (example,),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=_SCRIPT_OPSET,
+            input_names=[name],
+            output_names=list(outputs),
+            dynamic_axes=axes,
+        )
+    model = ir.serde.deserialize_model(onnx.load_model_from_string(buffer.getvalue()))
+    if len(model.graph.outputs) != len(outputs):
+        raise GraphError(f"the network gives {len(model.graph.outputs)} tensors, expected {len(outputs)}")
+    return model
+
+
+def _model_of(program: torch.onnx.ONNXProgram | None, outputs: Sequence[str]) -> ir.Model:
+    if program is None or len(program.model.graph.outputs) != len(outputs):
+        count = 0 if program is None else len(program.model.graph.outputs)
+        raise GraphError(f"the network gives {count} tensors, expected {len(outputs)}: {', '.join(outputs)}")
+    return program.model
+
+
+@contextlib.contextmanager
+def _exporting() -> Iterator[None]:
+    """Torch's exporter without its chatter, its errors as one of ours."""
     try:
         with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                module.eval(),
-                arguments,
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=list(examples),
-                output_names=list(outputs),
-                dynamic_shapes=tuple({0: batch} for _ in arguments),
-                optimize=False,
-                verbose=False,
-            )
+            yield
     except (torch.onnx.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise GraphError(f"torch cannot export this network: {_first_line(cause)}") from error
-    if program is None or len(program.model.graph.outputs) != len(outputs):
-        count = 0 if program is None else len(program.model.graph.outputs)
-        raise GraphError(f"the network gives {count} tensors, expected {len(outputs)}: {', '.join(outputs)}")
-    return program.model
 
 
 @contextlib.contextmanager

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from sspcab_edge.errors import OptionError
-from sspcab_edge.manifest import Calibration, Preprocess
-from sspcab_export.hosts.base import SourceModel
+from sspcab_edge.manifest import Calibration
 from sspcab_export.hygiene import (
     MINIMUM_PICTURES,
     Finding,
@@ -29,20 +25,16 @@ from sspcab_export.pictures import (
     builtin_samples,
     conversions,
     labelled_samples,
-    load_frame,
     normal_samples,
 )
 from sspcab_export.splits import Split, split_samples
-from sspcab_export.verify import source_score
 
 __all__ = [
     "Intake",
-    "Scored",
     "Suspects",
     "calibration_record",
     "find_suspects",
     "read_pictures",
-    "score_pictures",
     "without",
 ]
 
@@ -50,6 +42,7 @@ Suspects = Literal["exclude", "keep", "refuse"]
 
 _FIT_SHARE = 0.5
 _RANGES_SHARE = 0.25
+_TRAINING_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +57,7 @@ class Intake:
         scene: Whether they are the user's at all.
         inspected: What was found in the calibration pictures.
         notes: What should be said.
+        training: Normal ones that the host is fitted to before it scores any.
     """
 
     normal_fit: tuple[Sample, ...]
@@ -73,21 +67,7 @@ class Intake:
     scene: Literal["given", "built-in"]
     inspected: Inspected
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A picture that nothing is judged on, with what the source says of it.
-
-    Attributes:
-        sample: The picture.
-        pixels: (h, w, 3) uint8 RGB at graph size.
-        score: The source's.
-    """
-
-    sample: Sample
-    pixels: npt.NDArray[np.uint8]
-    score: float
+    training: tuple[Sample, ...] = ()
 
 
 def read_pictures(
@@ -97,8 +77,19 @@ def read_pictures(
     wants_normal_scores: bool,
     threshold_given: bool,
     for_ranges: bool,
+    for_training: bool = False,
+    training: Path | None = None,
 ) -> Intake:
     """Read the user's pictures, leave out the useless ones, and split the rest; built-in ones without any.
+
+    Args:
+        calibration: Folder of normal pictures.
+        validation: Folder of labelled ones.
+        wants_normal_scores: Whether the threshold has to be fitted to normal ones.
+        threshold_given: Whether it needs none at all.
+        for_ranges: Whether ranges of int8 are measured.
+        for_training: Whether the host has to see normal pictures before it scores any.
+        training: Folder of pictures for that; None: half of ``calibration``.
 
     Raises:
         PictureError: A folder holds no pictures, or one cannot be decoded.
@@ -109,6 +100,15 @@ def read_pictures(
             "int8 needs normal pictures of the scene to measure ranges on: give --calibration DIR "
             f"({MINIMUM_PICTURES} or more)"
         )
+    if training is not None and not for_training:
+        raise OptionError("--training is for hosts that are fitted to pictures at export: this one is not")
+    if for_training and calibration is None and training is None:
+        raise OptionError(
+            "this host scores by how far a picture lies from normal ones: give --calibration DIR, "
+            "or what its density was fitted to with --density-arrays"
+        )
+    if calibration is None and validation is None and training is not None:
+        calibration, training = training, None
     if calibration is None and validation is None:
         if wants_normal_scores:
             raise OptionError("a false-alarm rate or quantile needs normal pictures: give --calibration DIR")
@@ -127,6 +127,9 @@ def read_pictures(
     if repeated:
         notes.append(f"{repeated} pictures of --validation are in --calibration too: left out of judging")
         labelled = [sample for sample in labelled if sample.digest not in seen]
+    seen_first: Sequence[Sample] = ()
+    if for_training:
+        seen_first, normal = _for_training(training, normal, labelled, notes)
     own = split_samples(normal, _FIT_SHARE, _RANGES_SHARE if for_ranges else 0.0)
     labels = split_samples(labelled, 0.0 if normal or threshold_given else _FIT_SHARE)
     notes.extend(conversions([*normal, *labelled]))
@@ -138,9 +141,30 @@ def read_pictures(
         )
     if for_ranges and not own.ranges:
         own = _ranges_from_judge(own)
-    return Intake(
-        own.fit, labels.fit, own.ranges, (*own.judge, *labels.judge), "given", inspected, tuple(notes)
-    )
+    judge = (*own.judge, *labels.judge)
+    return Intake(own.fit, labels.fit, own.ranges, judge, "given", inspected, tuple(notes), tuple(seen_first))
+
+
+def _for_training(
+    folder: Path | None, normal: Sequence[Sample], labelled: Sequence[Sample], notes: list[str]
+) -> tuple[Sequence[Sample], tuple[Sample, ...]]:
+    """Pictures that the host is fitted to, and those that are left for everything else."""
+    if folder is None:
+        halves = split_samples(normal, _TRAINING_SHARE)
+        notes.append(f"the host is fitted to {len(halves.fit)} of the {len(normal)} calibration pictures")
+        return halves.fit, halves.judge
+    inspected = inspect_pictures(normal_samples(folder))
+    require_usable(inspected, (), 1)
+    notes.extend(f"--training: {text}" for text in (*inspected.notes, *describe(inspected.findings)))
+    others = {sample.digest for sample in (*normal, *labelled)}
+    kept = [sample for sample in inspected.kept if sample.digest not in others]
+    if len(kept) < len(inspected.kept):
+        notes.append(
+            f"{len(inspected.kept) - len(kept)} pictures of --training are among the others: left out"
+        )
+    if not kept:
+        raise OptionError("--training holds no pictures that are not in --calibration or --validation too")
+    return kept, tuple(normal)
 
 
 def _ranges_from_judge(split: Split) -> Split:
@@ -152,23 +176,6 @@ def _ranges_from_judge(split: Split) -> Split:
             "fit and judge; give pictures that differ"
         )
     return Split(split.fit, split.judge[half:], split.judge[:half], split.duplicates)
-
-
-def score_pictures(
-    source: SourceModel, samples: Sequence[Sample], preprocess: Preprocess, progress: Callable[[int], None]
-) -> list[Scored]:
-    """The source's score of each picture.
-
-    Raises:
-        HostError: A score is not finite.
-        PictureError: A picture cannot be decoded any more.
-    """
-    scored = []
-    for number, sample in enumerate(samples, 1):
-        pixels = load_frame(sample, preprocess)
-        scored.append(Scored(sample, pixels, source_score(source, pixels)[0]))
-        progress(number)
-    return scored
 
 
 def find_suspects(
@@ -195,7 +202,7 @@ def calibration_record(intake: Intake, suspected: int) -> Calibration | None:
     """What the manifest says of the pictures; None where there were none of the user's."""
     if intake.scene == "built-in":
         return None
-    used = (*intake.normal_fit, *intake.labelled_fit, *intake.ranges, *intake.judge)
+    used = (*intake.training, *intake.normal_fit, *intake.labelled_fit, *intake.ranges, *intake.judge)
     reasons = Counter(
         finding.kind for finding in intake.inspected.findings if finding.kind != "near-duplicate"
     )
@@ -207,6 +214,7 @@ def calibration_record(intake: Intake, suspected: int) -> Calibration | None:
         ranges=len(intake.ranges),
         fit=len(intake.normal_fit) + len(intake.labelled_fit),
         judge=len(intake.judge),
+        training=len(intake.training),
         excluded=excluded,
     )
 

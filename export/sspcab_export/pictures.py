@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import PictureError
-from sspcab_edge.manifest import Preprocess
-from sspcab_edge.preprocess import decode_picture, find_pictures, prepare
+from sspcab_edge.preprocess import decode_picture, find_pictures
 
 __all__ = [
     "GOOD",
@@ -21,7 +20,6 @@ __all__ = [
     "builtin_samples",
     "conversions",
     "labelled_samples",
-    "load_frame",
     "normal_samples",
 ]
 
@@ -43,6 +41,7 @@ class Sample:
         digest: SHA-256 of the file.
         thumbnail: (32, 32, 3) float32 in [0, 1], for finding near-duplicates.
         converted: What decoding had to convert, in words, or None.
+        size: (height, width) in pixels.
     """
 
     path: Path
@@ -51,6 +50,7 @@ class Sample:
     digest: str
     thumbnail: npt.NDArray[np.float32]
     converted: str | None
+    size: tuple[int, int]
 
 
 def normal_samples(folder: Path) -> list[Sample]:
@@ -86,11 +86,6 @@ def builtin_samples() -> list[Sample]:
     return [_sample(path, _BUILTIN, None) for path in find_pictures(_BUILTIN)]
 
 
-def load_frame(sample: Sample, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-    """The picture as the graph wants it: (height, width, 3) uint8 RGB."""
-    return prepare(decode_picture(sample.path).pixels, preprocess)
-
-
 def conversions(samples: Sequence[Sample]) -> list[str]:
     """What decoding converted, a line per kind."""
     counts: dict[str, int] = {}
@@ -110,4 +105,5 @@ def _sample(path: Path, root: Path, label: bool | None) -> Sample:
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         thumbnail=np.asarray(small, dtype=np.float32) / np.float32(255),
         converted=picture.converted,
+        size=(picture.pixels.shape[0], picture.pixels.shape[1]),
     )

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sspcab_edge.manifest import Gate, Target
+from sspcab_export.asking import Unit
 from sspcab_export.assemble import unjudged_artifact
 from sspcab_export.examination import Examination, Examined
 from sspcab_export.graph import OPSET, save_graph
-from sspcab_export.intake import Scored
 from sspcab_export.precision.lowering import Lowering
 from sspcab_export.precision.sensitivity import LayerEffect, measure_sensitivity
 from sspcab_export.progress import Progress
@@ -95,11 +95,11 @@ def keep_counts(budget: int) -> Iterator[int]:
         yield budget
 
 
-def sensitivity_frames(fit: Sequence[Scored], threshold: float | None) -> list[Scored]:
+def sensitivity_frames(fit: Sequence[Unit], threshold: float | None) -> list[Unit]:
     """Some fit pictures: half of them the nearest to the threshold, the rest spread over the scores."""
     if len(fit) <= MAX_SENSITIVITY_FRAMES:
         return list(fit)
-    near: list[Scored] = []
+    near: list[Unit] = []
     if threshold is not None:
         near = sorted(fit, key=lambda one: abs(one.score - threshold))[: MAX_SENSITIVITY_FRAMES // 2]
     chosen = {id(one) for one in near}

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from sspcab_edge.errors import GateError, HostError
-from sspcab_edge.manifest import Decision, Gate, Parity, Preprocess
+from sspcab_edge.errors import GateError
+from sspcab_edge.manifest import Decision, Gate, Parity
 from sspcab_edge.parity import Comparison, PackItem, judge
 from sspcab_edge.preprocess import decode_picture
-from sspcab_edge.protocols import Frame
+from sspcab_edge.protocols import Engine, FrontEnd, Verdict
+from sspcab_export.asking import ask, ask_unit, frame_of
 from sspcab_export.blends import find_blends
 from sspcab_export.hosts.base import SourceModel
-from sspcab_export.pictures import Sample, load_frame
+from sspcab_export.pictures import Sample
 from sspcab_runtime.calls import answer
 from sspcab_runtime.detector import Detector
 
@@ -26,8 +27,10 @@ __all__ = [
     "blends_near_threshold",
     "judge_artifact",
     "judge_source",
-    "source_score",
 ]
+
+MAX_MAP_VALUES = 64_000_000
+"""Most values of all maps that are kept to compare: those of 976 maps of 256 x 256, or 15 of 2048 x 2048."""
 
 Progress = Callable[[int], None]
 
@@ -37,45 +40,45 @@ class Judged:
     """One judge input with the source's answer.
 
     Attributes:
-        item: Input at graph size, the source's score and map.
+        item: For the parity pack: a unit at graph size, the source's score and map of it. Of a picture in
+            tiles it is the tile that scores highest.
         sample: The picture it came from; None for a blend.
+        expected: The source's verdict of the whole picture; None for a blend.
     """
 
     item: PackItem
     sample: Sample | None
+    expected: Verdict | None
 
 
 def judge_source(
-    source: SourceModel, samples: Iterable[Sample], preprocess: Preprocess, progress: Progress
+    source: SourceModel, front_end: FrontEnd, samples: Iterable[Sample], progress: Progress
 ) -> list[Judged]:
-    """The source's scores and maps of the judge pictures.
+    """The source's verdicts of the judge pictures; their maps until there are :data:`MAX_MAP_VALUES`.
+
+    Args:
+        source: The source of truth.
+        front_end: Opened for the source.
+        samples: The pictures.
+        progress: Told how many are done.
 
     Raises:
         HostError: The source gives a score that is not finite.
+        PictureError: A picture does not show what the front-end was set up for.
     """
     judged = []
+    room = MAX_MAP_VALUES
     for number, sample in enumerate(samples, 1):
-        pixels = load_frame(sample, preprocess)
-        score, anomaly = source_score(source, pixels)
-        item = PackItem(sample.name, "picture", pixels, score, sample.label, anomaly)
-        judged.append(Judged(item, sample))
+        asked = ask(source, front_end, decode_picture(sample.path).pixels, 1, sample.name)
+        (unit,) = asked.units
+        item = PackItem(sample.name, "picture", unit.pixels, unit.score, sample.label, unit.map)
+        verdict = asked.verdict
+        if verdict.map is not None:
+            room -= verdict.map.size
+            verdict = verdict if room >= 0 else replace(verdict, map=None)
+        judged.append(Judged(item, sample, verdict))
         progress(number)
     return judged
-
-
-def source_score(
-    source: SourceModel, pixels: npt.NDArray[np.uint8]
-) -> tuple[float, npt.NDArray[np.float32] | None]:
-    """The source's score and map of one frame at graph size.
-
-    Raises:
-        HostError: The score is not finite.
-    """
-    scores, maps = source.infer(pixels[None])
-    score = float(scores[0])
-    if not np.isfinite(score):
-        raise HostError(f"the model gives the score {score} on a picture: the training went wrong")
-    return score, None if maps is None else maps[0]
 
 
 def blends_near_threshold(
@@ -106,45 +109,52 @@ def blends_near_threshold(
     high = [(name, pixels) for name, pixels, score in named if score > threshold]
     calls = 0
 
-    def ask(pixels: npt.NDArray[np.uint8]) -> tuple[float, npt.NDArray[np.float32] | None]:
+    def score_of(pixels: npt.NDArray[np.uint8]) -> tuple[float, npt.NDArray[np.float32] | None]:
         nonlocal calls
         calls += 1
         progress(calls)
-        return source_score(source, pixels)
+        unit = ask_unit(source, pixels)
+        return unit.score, unit.map
 
     for name, pixels in foreign:
         if min(len(low), len(high)) >= 1:
             break
-        (high if ask(pixels)[0] > threshold else low).append((name, pixels))
-    found = find_blends(low, high, threshold, ask, pairs, clearance=clearance)
+        (high if score_of(pixels)[0] > threshold else low).append((name, pixels))
+    found = find_blends(low, high, threshold, score_of, pairs, clearance=clearance)
     return [
-        Judged(PackItem(blend.name, "blend", blend.pixels, blend.score, None, blend.map), None)
+        Judged(PackItem(blend.name, "blend", blend.pixels, blend.score, None, blend.map), None, None)
         for blend in found
     ]
 
 
 def judge_artifact(
     detector: Detector,
+    unit_front_end: FrontEnd,
     judged: Sequence[Judged],
     gate: Gate,
     scene: Literal["given", "built-in"],
     engine: str,
     progress: Progress,
 ) -> Parity:
-    """Run an artifact through the runtime, pictures from their files and blends as they are, and compare.
+    """Run an artifact through the runtime, pictures from their files and blends as units, and compare.
 
     A score that is not finite counts as a difference without bound. ``engine`` names what computes.
     """
     compared = []
     for number, one in enumerate(judged, 1):
-        pixels = one.item.pixels if one.sample is None else decode_picture(one.sample.path).pixels
-        score, anomaly = artifact_score(detector, pixels)
+        if one.sample is None or one.expected is None or one.expected.score is None:
+            expected, expected_map = one.item.score, one.item.map
+            score, anomaly = artifact_score(detector.engine, unit_front_end, one.item.pixels)
+        else:
+            expected, expected_map = one.expected.score, one.expected.map
+            pixels = decode_picture(one.sample.path).pixels
+            score, anomaly = artifact_score(detector.engine, detector.front_end, pixels)
         difference = None
-        if one.item.map is not None and anomaly is not None:
-            difference = float(np.abs(one.item.map - anomaly).max())
+        if expected_map is not None and anomaly is not None:
+            difference = float(np.abs(expected_map - anomaly).max())
         compared.append(
             Comparison(
-                source=one.item.score,
+                source=expected,
                 artifact=score,
                 map_diff=difference,
                 label=one.item.label,
@@ -156,15 +166,14 @@ def judge_artifact(
 
 
 def artifact_score(
-    detector: Detector, pixels: npt.NDArray[np.uint8]
+    engine: Engine, front_end: FrontEnd, pixels: npt.NDArray[np.uint8]
 ) -> tuple[float, npt.NDArray[np.float32] | None]:
     """An artifact's score on the source's scale, and its map; NaN where the score is not finite."""
-    frame = Frame(pixels, 0, "", 0.0, 0.0)
-    request = detector.front_end.push(frame)
+    request = front_end.push(frame_of(pixels))
     if request is None:
         raise GateError("the front-end gives no verdict on a single frame")
-    outputs = answer(detector.engine, request)
+    outputs = answer(engine, request)
     if not np.isfinite(outputs["score"]).all():
         return float("nan"), None
-    verdict = detector.front_end.merge(outputs, request.context)
+    verdict = front_end.merge(outputs, request.context)
     return float("nan") if verdict.score is None else verdict.score, verdict.map

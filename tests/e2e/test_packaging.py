@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from definitions.draem_plain import Discriminative, OfficialBlock, Reconstructive, randomise
-from sspcab_export import export
+from sspcab_export import HostOptions, export
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "onnx", "openvino", "onnxscript", "onnx_ir")
@@ -67,7 +67,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(randomise(reconstructive, 1).state_dict(), folder / "run.pckl")
     torch.save(randomise(Discriminative(4), 2).state_dict(), folder / "run_seg.pckl")
     return export(
-        folder / "run.pckl", input_size=(64, 64), threshold=0.2, output=folder / "bundle"
+        folder / "run.pckl",
+        host=HostOptions(input_size=(64, 64)),
+        threshold=0.2,
+        output=folder / "bundle",
     ).bundle.path
 
 

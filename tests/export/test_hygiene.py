@@ -66,7 +66,7 @@ def named(findings: Sequence[Finding]) -> dict[str, list[str]]:
 def thumbnail_only(name: str, thumbnail: npt.NDArray[np.floating] | None = None) -> Sample:
     shown = np.random.default_rng(len(name)).random((32, 32, 3)) if thumbnail is None else thumbnail
     digest = hashlib.sha256(name.encode()).hexdigest()
-    return Sample(Path(name), name, False, digest, shown.astype(np.float32), None)
+    return Sample(Path(name), name, False, digest, shown.astype(np.float32), None, (32, 32))
 
 
 def scored(scores: Sequence[float]) -> list[tuple[Sample, float]]:
@@ -351,7 +351,8 @@ def test_a_kind_is_a_line_and_ten_pictures_are_named() -> None:
 def test_the_fingerprint_depends_on_content_alone(contents: list[str], random: object) -> None:
     samples = [thumbnail_only(content) for content in contents]
     renamed = [
-        Sample(Path(f"x{i}"), f"x{i}", None, s.digest, s.thumbnail, "grey") for i, s in enumerate(samples)
+        Sample(Path(f"x{i}"), f"x{i}", None, s.digest, s.thumbnail, "grey", s.size)
+        for i, s in enumerate(samples)
     ]
     random.shuffle(renamed)  # type: ignore[attr-defined]
     assert fingerprint(renamed) == fingerprint(samples)

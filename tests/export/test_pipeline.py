@@ -14,7 +14,7 @@ from definitions.draem_plain import authors_verdict
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import EdgeError, GateError, OptionError, OutputError, PictureError
 from sspcab_edge.preprocess import decode_picture
-from sspcab_export import Exported, export
+from sspcab_export import Exported, HostOptions, export
 from sspcab_export.passes import optimise
 from sspcab_runtime import Detector
 
@@ -29,7 +29,7 @@ def exported(scene: Any, tmp_path_factory: pytest.TempPathFactory) -> Exported:
         targets=["onnx", "openvino"],
         calibration=scene.calibration,
         validation=scene.validation,
-        input_size=SIZE,
+        host=HostOptions(input_size=SIZE),
         output=tmp_path_factory.mktemp("out") / "bundle",
     )
 
@@ -104,7 +104,7 @@ def test_the_report_is_the_stable_object(exported: Exported) -> None:
 def test_without_pictures_there_is_no_threshold_and_the_report_says_not_your_scene(
     scene: Any, tmp_path: Path
 ) -> None:
-    exported = export(scene.checkpoint, input_size=SIZE, output=tmp_path / "bundle")
+    exported = export(scene.checkpoint, host=HostOptions(input_size=SIZE), output=tmp_path / "bundle")
     assert exported.report["threshold"] is None
     (artifact,) = exported.bundle.manifest.artifacts
     assert artifact.parity.scene == "built-in"
@@ -129,7 +129,10 @@ def test_every_policy_of_the_threshold(
 ) -> None:
     folders = {name: getattr(scene, name) for name in ("calibration", "validation") if options.get(name)}
     decision = export(
-        scene.checkpoint, input_size=SIZE, output=tmp_path / "bundle", **{**options, **folders}
+        scene.checkpoint,
+        host=HostOptions(input_size=SIZE),
+        output=tmp_path / "bundle",
+        **{**options, **folders},
     ).bundle.manifest.decision
     assert (decision.policy, decision.fitted_on) == (policy, fitted_on)
     if policy == "given":
@@ -137,7 +140,9 @@ def test_every_policy_of_the_threshold(
 
 
 def test_only_openvino_holds_no_onnx_file(scene: Any, tmp_path: Path) -> None:
-    exported = export(scene.checkpoint, targets=["openvino"], input_size=SIZE, output=tmp_path / "bundle")
+    exported = export(
+        scene.checkpoint, targets=["openvino"], host=HostOptions(input_size=SIZE), output=tmp_path / "bundle"
+    )
     names = {entry.path for entry in exported.bundle.manifest.files}
     assert {"openvino/model.fp32.xml", "openvino/model.fp32.bin"} <= names
     assert not any(name.endswith(".onnx") for name in names)
@@ -148,8 +153,7 @@ def test_another_dialect_is_exported_in_its_own_form_and_recorded(scene: Any, tm
         scene.checkpoint,
         targets=["onnx", "openvino"],
         calibration=scene.calibration,
-        dialect="tensorflow",
-        input_size=SIZE,
+        host=HostOptions(dialect="tensorflow", input_size=SIZE),
         output=tmp_path / "bundle",
     )
     (block,) = exported.bundle.manifest.blocks
@@ -174,18 +178,23 @@ def test_an_artifact_that_is_off_is_no_bundle(
 
     monkeypatch.setattr("sspcab_export.pipeline.optimise", spoiled)
     with pytest.raises(GateError, match="scores differ by") as caught:
-        export(scene.checkpoint, calibration=scene.calibration, input_size=SIZE, output=tmp_path / "bundle")
+        export(
+            scene.checkpoint,
+            calibration=scene.calibration,
+            host=HostOptions(input_size=SIZE),
+            output=tmp_path / "bundle",
+        )
     assert caught.value.exit_code == 3
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_older_bundle_is_replaced_only_when_told_to(scene: Any, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    first = export(scene.checkpoint, input_size=SIZE, output=output).bundle.digest
+    first = export(scene.checkpoint, host=HostOptions(input_size=SIZE), output=output).bundle.digest
     with pytest.raises(OutputError, match="--force"):
-        export(scene.checkpoint, input_size=SIZE, output=output)
+        export(scene.checkpoint, host=HostOptions(input_size=SIZE), output=output)
     assert Bundle.open(output).digest == first
-    second = export(scene.checkpoint, input_size=SIZE, output=output, force=True, release=2)
+    second = export(scene.checkpoint, host=HostOptions(input_size=SIZE), output=output, force=True, release=2)
     assert Bundle.open(output).manifest.release == 2
     assert second.bundle.digest != first
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -195,7 +204,7 @@ def test_a_folder_with_other_content_is_never_replaced(scene: Any, tmp_path: Pat
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match="other content"):
-        export(scene.checkpoint, input_size=SIZE, output=tmp_path / "precious", force=True)
+        export(scene.checkpoint, host=HostOptions(input_size=SIZE), output=tmp_path / "precious", force=True)
     assert (tmp_path / "precious" / "thesis.txt").read_text() == "mine"
 
 
@@ -233,7 +242,7 @@ def test_bad_options_and_pictures_leave_nothing(
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(error, match=said):
-        export(scene.checkpoint, input_size=SIZE, output=out / "bundle", **given)
+        export(scene.checkpoint, host=HostOptions(input_size=SIZE), output=out / "bundle", **given)
     assert list(out.iterdir()) == []
 
 

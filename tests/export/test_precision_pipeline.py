@@ -15,7 +15,7 @@ import pytest
 from definitions.scenes import edge_network, texture, write_scene
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import EngineError, GateError, MissingPackageError, OptionError, PictureError
-from sspcab_export import export
+from sspcab_export import HostOptions, export
 from sspcab_export.gain import add_targets
 from sspcab_export.graph import load_graph, save_graph
 from sspcab_export.precision.activations import measure
@@ -64,7 +64,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory, scene: tuple[Path, Path
         calibration=scene[0],
         validation=scene[1],
         gates=[GATE, HALF_GATE],
-        allow_no_block=True,
+        host=HostOptions(allow_no_block=True),
     ).bundle
 
 
@@ -91,7 +91,7 @@ def test_the_threshold_is_that_of_fp32_alone(
         output=tmp_path / "bundle",
         calibration=scene[0],
         validation=scene[1],
-        allow_no_block=True,
+        host=HostOptions(allow_no_block=True),
     ).bundle
     ours = everything.manifest.decision
     # the pictures that give ranges are looked at for suspects too, so the fit set may lose the same ones only
@@ -140,7 +140,7 @@ def test_a_dominant_channel_is_found_and_kept_float(scene: tuple[Path, Path], tm
         "calibration": scene[0],
         "validation": scene[1],
         "gates": [GATE],
-        "allow_no_block": True,
+        "host": HostOptions(allow_no_block=True),
     }
     path = saved(tmp_path, edge_network(dominant=1000.0))
     with pytest.raises(GateError, match="verdicts") as caught:
@@ -163,7 +163,7 @@ def test_a_large_offset_is_found_and_kept_float(scene: tuple[Path, Path], tmp_pa
         "calibration": scene[0],
         "validation": scene[1],
         "gates": [HALF_GATE],
-        "allow_no_block": True,
+        "host": HostOptions(allow_no_block=True),
     }
     path = saved(tmp_path, edge_network(offset=12000.0))
     with pytest.raises(GateError, match="emulated"):
@@ -183,7 +183,7 @@ def test_too_large_for_half_stays_float_without_a_search(scene: tuple[Path, Path
         validation=scene[1],
         gates=[HALF_GATE],
         float_budget=0,
-        allow_no_block=True,
+        host=HostOptions(allow_no_block=True),
     )
     assert set(done.bundle.manifest.artifacts[0].float_layers) >= {"first"}
 
@@ -196,7 +196,7 @@ def test_too_few_pictures_to_decide_is_said_with_the_number(scene: tuple[Path, P
             precisions=["int8"],
             calibration=scene[0],
             validation=scene[1],
-            allow_no_block=True,
+            host=HostOptions(allow_no_block=True),
         )
 
 
@@ -214,7 +214,7 @@ def test_int8_wants_pictures(count: int, said: str, tmp_path: Path) -> None:
             output=tmp_path / "bundle",
             precisions=["int8"],
             calibration=calibration,
-            allow_no_block=True,
+            host=HostOptions(allow_no_block=True),
         )
 
 
@@ -227,12 +227,14 @@ def test_an_unreadable_picture_among_good_ones_is_named(tmp_path: Path) -> None:
             output=tmp_path / "bundle",
             precisions=["int8"],
             calibration=calibration,
-            allow_no_block=True,
+            host=HostOptions(allow_no_block=True),
         )
 
 
 def test_a_quantised_source_is_refused(scene: tuple[Path, Path], tmp_path: Path) -> None:
-    plain = export(saved(tmp_path, edge_network()), output=tmp_path / "plain", allow_no_block=True).bundle
+    plain = export(
+        saved(tmp_path, edge_network()), output=tmp_path / "plain", host=HostOptions(allow_no_block=True)
+    ).bundle
     graph = load_graph(plain.file("model.fp32.onnx"))
     frame = texture(np.random.default_rng(1), 0.0)
     lower, _ = quantise(graph, measure(graph, [frame], lambda done: None), "unsigned")
@@ -243,7 +245,7 @@ def test_a_quantised_source_is_refused(scene: tuple[Path, Path], tmp_path: Path)
             output=tmp_path / "bundle",
             precisions=["int8"],
             calibration=scene[0],
-            allow_no_block=True,
+            host=HostOptions(allow_no_block=True),
         )
 
 
@@ -263,7 +265,7 @@ def test_odd_calibration_pictures_are_each_named(tmp_path: Path) -> None:
         precisions=["fp32", "int8"],
         calibration=calibration,
         gates=["int8:rate=0.3"],
-        allow_no_block=True,
+        host=HostOptions(allow_no_block=True),
         progress=told,
     )
     said = "\n".join(told.notes)
@@ -278,7 +280,7 @@ def test_odd_calibration_pictures_are_each_named(tmp_path: Path) -> None:
             output=tmp_path / "other",
             calibration=calibration,
             suspects="refuse",
-            allow_no_block=True,
+            host=HostOptions(allow_no_block=True),
         )
 
 
@@ -290,7 +292,7 @@ def test_a_bundle_gains_targets(scene: tuple[Path, Path], tmp_path: Path) -> Non
         calibration=scene[0],
         validation=scene[1],
         gates=[HALF_GATE],
-        allow_no_block=True,
+        host=HostOptions(allow_no_block=True),
     ).bundle
     grown, added = add_targets(bundle, ["tensorrt", "openvino"], (), Silent())
     assert added == ("tensorrt-fp32", "tensorrt-fp16", "openvino-fp32", "openvino-fp16")

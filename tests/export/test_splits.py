@@ -19,7 +19,7 @@ from sspcab_export.splits import MAX_RANGES, split_samples
 def sample(name: str, seed: int, label: bool | None = False, noise: float = 0.0) -> Sample:
     thumbnail = np.random.default_rng(seed).random((32, 32, 3)).astype(np.float32)
     digest = hashlib.sha256(f"{seed} {noise}".encode()).hexdigest()
-    return Sample(Path(name), name, label, digest, thumbnail + np.float32(noise), None)
+    return Sample(Path(name), name, label, digest, thumbnail + np.float32(noise), None, (32, 32))
 
 
 @settings(deadline=None)

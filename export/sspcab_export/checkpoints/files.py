@@ -9,7 +9,7 @@ from sspcab_edge.errors import CheckpointError
 
 __all__ = ["CHECKPOINT_SUFFIXES", "SEGMENTATION_ENDING", "checkpoint_files"]
 
-CHECKPOINT_SUFFIXES = (".ckpt", ".onnx", ".pckl", ".pkl", ".pt", ".pth", ".safetensors")
+CHECKPOINT_SUFFIXES = (".ckpt", ".onnx", ".pckl", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".ts")
 
 SEGMENTATION_ENDING = "_seg"
 """DRAEM's training saves ``<run>.pckl`` and, for the discriminative network, ``<run>_seg.pckl``."""

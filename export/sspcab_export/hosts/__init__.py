@@ -7,15 +7,17 @@ from types import ModuleType
 
 from sspcab_edge.errors import HostError
 from sspcab_export.checkpoints import Checkpoint
-from sspcab_export.hosts.base import HostOptions, LoadedHost
+from sspcab_export.hosts.base import HostOptions, LoadedHost, refuse_unused
 
 __all__ = ["HOSTS", "HostOptions", "LoadedHost", "load_host"]
 
 HOSTS: dict[str, str] = {
     "anomalib-draem": "sspcab_export.hosts.anomalib_draem",
     "draem": "sspcab_export.hosts.draem",
+    "cutpaste": "sspcab_export.hosts.cutpaste",
 }
-"""Name in manifests -> module with ``recognise(checkpoint) -> bool`` and ``load(checkpoint, options)``.
+"""Name in manifests -> module with ``recognise(checkpoint) -> bool``, ``load(checkpoint, options)`` and
+``OPTIONS``, the names of those in :class:`HostOptions` that it looks at.
 
 Asked in this order: a special layout stands before the general one that it resembles.
 """
@@ -28,14 +30,16 @@ def load_host(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
         HostError: No host recognises it, it contradicts itself, or it holds no block.
         OptionError: An option cannot be met.
     """
-    for module in HOSTS.values():
+    for name, module in HOSTS.items():
         host: ModuleType = importlib.import_module(module)
         if host.recognise(checkpoint):
+            refuse_unused(options, host.OPTIONS, f"the host {name}")
             loaded: LoadedHost = host.load(checkpoint, options)
             return loaded
     keys = list(checkpoint.tensors)
     shown = ", ".join(keys[:3])
     raise HostError(
         f"{checkpoint.parts[0].path} is of no known host ({', '.join(HOSTS)}): "
-        f"its {len(keys)} weights are named {shown}, ..."
+        f"its {len(keys)} weights are named {shown}, ...; give the code of its network with --factory "
+        "package.module:function, or the network as ONNX"
     )

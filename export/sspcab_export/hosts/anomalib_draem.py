@@ -18,7 +18,7 @@ from sspcab_edge.manifest import Preprocess
 from sspcab_export.checkpoints import Checkpoint
 from sspcab_export.checkpoints.unpickle import Stub
 from sspcab_export.hosts.base import HostOptions, LoadedHost, Normalisation
-from sspcab_export.hosts.draem_loading import load_draem
+from sspcab_export.hosts.draem_loading import OPTIONS, load_draem, mean_filter
 from sspcab_export.hosts.draem_network import (
     DEFAULT_SIZE,
     IMAGENET_MEAN,
@@ -27,7 +27,7 @@ from sspcab_export.hosts.draem_network import (
     DraemSemantics,
 )
 
-__all__ = ["load", "recognise"]
+__all__ = ["OPTIONS", "load", "recognise"]
 
 _NETWORK = "reconstructive_subnetwork."
 _DEPTH = 12
@@ -57,8 +57,10 @@ def load(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
         "anomalib-draem",
         checkpoint,
         options,
-        DraemSemantics(colour="RGB", first="image", mean_filter=False, normalisation=normalisation),
-        Preprocess(width=size[1], height=size[0], resize="antialias-linear"),
+        DraemSemantics(
+            colour="RGB", first="image", mean_filter=mean_filter(options, 1), normalisation=normalisation
+        ),
+        Preprocess(width=size[1], height=size[0], resize=options.resize or "antialias-linear"),
         threshold=_threshold(tensors),
         assumptions=tuple(assumptions),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -12,9 +12,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sspcab_edge.block import BlockSpec
+from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Preprocess, ResizeFilter
 
-__all__ = ["DensityKind", "HostOptions", "LoadedHost", "Normalisation", "SourceModel"]
+__all__ = ["DensityKind", "HostOptions", "LoadedHost", "Normalisation", "SourceModel", "refuse_unused"]
 
 Normalisation = Literal["none", "imagenet"]
 DensityKind = Literal["mahalanobis", "kde"]
@@ -35,6 +36,14 @@ class HostOptions:
         density_arrays: File (.npz) with what the density was fitted to, instead of pictures.
         bandwidth: Of the kernel density, in units of embeddings (1 where nothing tells).
         patch_map: Whether such a host gives a map of its patches' densities too.
+        factory: ``package.module:function`` that makes the torch module for a state dict of no known host.
+        trust: ``sha256:`` and the digest of a program that may be loaded, and so run.
+        score: How any network's score is made: one of :data:`sspcab_export.contract.scores.RECIPES`.
+        map_output: Which of its outputs is the map, or for ``error`` the reconstruction.
+        input_range: What pixels 0 and 255 become before mean and std.
+        mean: Subtracted, by channel or one for all; empty for nothing.
+        std: Divided by, likewise.
+        colour: Order of any network's channels.
     """
 
     dialect: str | None = None
@@ -47,6 +56,31 @@ class HostOptions:
     density_arrays: Path | None = None
     bandwidth: float | None = None
     patch_map: bool = False
+    factory: str | None = None
+    trust: str | None = None
+    score: str | None = None
+    map_output: str | None = None
+    input_range: tuple[float, float] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    colour: Literal["RGB", "BGR", "grey"] | None = None
+
+
+def refuse_unused(options: HostOptions, used: Collection[str], host: str) -> None:
+    """Refuse options that a host would silently ignore.
+
+    Args:
+        options: What the user told.
+        used: Names of those that the host looks at.
+        host: Its name.
+
+    Raises:
+        OptionError: One that it does not look at was given.
+    """
+    for field in fields(options):
+        if field.name not in used and getattr(options, field.name) != field.default:
+            name = {"map_output": "map"}.get(field.name, field.name).replace("_", "-")
+            raise OptionError(f"--{name} is of no use for {host}: leave it out")
 
 
 class SourceModel(Protocol):
@@ -78,6 +112,7 @@ class LoadedHost:
         fit: Given where the host has to see normal frames before it can score any: takes frames at graph
             size, (height, width, 3) uint8 RGB, and a callback told how many were seen; gives the host that is
             ready, whose own ``fit`` is None. Until then ``source`` must not be used.
+        score: How the score follows from the map, as manifests say it; None where that is not known.
     """
 
     name: str
@@ -90,3 +125,4 @@ class LoadedHost:
     assumptions: tuple[str, ...]
     batch: int | None = None
     fit: Callable[[Sequence[npt.NDArray[np.uint8]], Callable[[int], None]], LoadedHost] | None = None
+    score: str | None = None

@@ -7,15 +7,16 @@ from sspcab_edge.manifest import Preprocess
 from sspcab_export.checkpoints import Checkpoint, Part
 from sspcab_export.checkpoints.files import SEGMENTATION_ENDING
 from sspcab_export.hosts.base import HostOptions, LoadedHost
-from sspcab_export.hosts.draem_loading import find_prefix, load_draem
+from sspcab_export.hosts.draem_loading import OPTIONS, find_prefix, load_draem, mean_filter
 from sspcab_export.hosts.draem_network import (
     DEFAULT_SIZE,
     DISCRIMINATIVE_ANCHOR,
+    MEAN_FILTER,
     RECONSTRUCTIVE_ANCHOR,
     DraemSemantics,
 )
 
-__all__ = ["load", "recognise"]
+__all__ = ["OPTIONS", "load", "recognise"]
 
 
 def recognise(checkpoint: Checkpoint) -> bool:
@@ -36,7 +37,7 @@ def load(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
     semantics = DraemSemantics(
         colour="BGR",
         first="reconstruction",
-        mean_filter=True,
+        mean_filter=mean_filter(options, MEAN_FILTER),
         normalisation=options.normalisation or "none",
     )
     height, width = options.input_size or DEFAULT_SIZE
@@ -45,7 +46,7 @@ def load(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
         checkpoint,
         options,
         semantics,
-        Preprocess(width=width, height=height, resize="opencv-linear"),
+        Preprocess(width=width, height=height, resize=options.resize or "opencv-linear"),
         threshold=None,
         assumptions=(),
     )

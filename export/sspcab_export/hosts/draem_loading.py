@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sspcab_edge.errors import HostError
+from sspcab_edge.errors import HostError, OptionError
 from sspcab_edge.manifest import Preprocess
 from sspcab_export.block import check_map_size
 from sspcab_export.checkpoints import Checkpoint
+from sspcab_export.contract.scores import parse_recipe
 from sspcab_export.hosts.base import HostOptions, LoadedHost
 from sspcab_export.hosts.draem_network import (
     DISCRIMINATIVE_ANCHOR,
@@ -20,7 +21,12 @@ from sspcab_export.hosts.draem_network import (
 )
 from sspcab_export.hosts.stages import StageBuilder
 
-__all__ = ["DEFAULT_DILATION", "find_prefix", "load_draem"]
+__all__ = ["DEFAULT_DILATION", "OPTIONS", "find_prefix", "load_draem", "mean_filter"]
+
+OPTIONS = frozenset(
+    {"allow_no_block", "dialect", "dilation", "input_size", "normalisation", "resize", "score"}
+)
+"""What DRAEM's layouts look at."""
 
 DEFAULT_DILATION = 1
 """The paper's d; no checkpoint stores it."""
@@ -36,6 +42,20 @@ def find_prefix(keys: Iterable[str], anchor: str) -> str | None:
     if len(found) > 1:
         raise HostError(f"the checkpoint holds {anchor} under several prefixes: {', '.join(sorted(found))}")
     return found[0] if found else None
+
+
+def mean_filter(options: HostOptions, default: int) -> int:
+    """K of the mean filter that the score is made with: ``default``, or what ``--score`` says.
+
+    Raises:
+        OptionError: It says something else than ``map-max`` or ``map-mean-filter:K``.
+    """
+    if options.score is None:
+        return default
+    recipe = parse_recipe(options.score, None)
+    if recipe.kind not in ("map-max", "map-mean-filter"):
+        raise OptionError(f"score {options.score!r} is none for DRAEM: expected map-max or map-mean-filter:K")
+    return recipe.side
 
 
 def load_draem(
@@ -84,6 +104,7 @@ def load_draem(
         threshold=threshold,
         overrides=_overrides(options),
         assumptions=assumptions,
+        score=f"map-mean-filter:{semantics.mean_filter}" if semantics.mean_filter > 1 else "map-max",
     )
 
 
@@ -103,5 +124,7 @@ def _overrides(options: HostOptions) -> dict[str, str]:
         "dilation": None if options.dilation is None else str(options.dilation),
         "input-size": None if options.input_size is None else "x".join(map(str, options.input_size)),
         "normalisation": options.normalisation,
+        "resize": options.resize,
+        "score": options.score,
     }
     return {name: value for name, value in given.items() if value is not None}

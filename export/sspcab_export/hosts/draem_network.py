@@ -41,7 +41,7 @@ DEFAULT_SIZE = (256, 256)
 RECONSTRUCTIVE_ANCHOR = "encoder.block1.0.weight"
 DISCRIMINATIVE_ANCHOR = "encoder_segment.block1.0.weight"
 
-_MEAN_FILTER = 21
+MEAN_FILTER = 21
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -53,14 +53,14 @@ class DraemSemantics:
     Attributes:
         colour: Channel order that the networks were trained on.
         first: Which of the two comes first in the discriminative network's input.
-        mean_filter: Whether the score is the maximum of a 21x21 mean filter of the map (stride 1, zero
-            padded, pads counted) or of the map itself.
+        mean_filter: K where the score is the largest mean of the map over K x K pixels (stride 1, zeros
+            around it, counted); 1 where it is the largest value itself.
         normalisation: Applied to RGB pixels in [0, 1].
     """
 
     colour: Literal["RGB", "BGR"]
     first: Literal["reconstruction", "image"]
-    mean_filter: bool
+    mean_filter: int
     normalisation: Normalisation
 
 
@@ -156,8 +156,9 @@ class DraemDetector(nn.Module):
         logits = self.discriminative(torch.cat(pair, dim=1))
         anomaly = torch.softmax(logits, dim=1)[:, 1:2]
         ranked = anomaly
-        if self.semantics.mean_filter:
-            ranked = functional.avg_pool2d(anomaly, _MEAN_FILTER, stride=1, padding=_MEAN_FILTER // 2)
+        side = self.semantics.mean_filter
+        if side > 1:
+            ranked = functional.avg_pool2d(anomaly, side, stride=1, padding=side // 2)
         return ranked.amax(dim=(1, 2, 3)), anomaly[:, 0]
 
 

@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-__all__ = ["ACTIVATIONS", "Layer", "find_layers", "is_quantised", "score_head", "weights_of"]
+__all__ = ["ACTIVATIONS", "SCORE_HEAD", "Layer", "find_layers", "is_quantised", "score_head", "weights_of"]
 
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSwish", "Elu"})
 """Pointwise functions that engines compute together with the layer before them."""
+
+SCORE_HEAD = "score_head."
+"""How the names of weights begin that turn features into a score and are no layers of the network."""
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -54,13 +57,18 @@ class Layer:
 
 
 def find_layers(model: ir.Model) -> tuple[Layer, ...]:
-    """The layers of a graph in its order, names unique."""
+    """The layers of a graph in its order, names unique.
+
+    Weights that a host keeps in its score head, as a density's, are none: they are called ``score_head.*``.
+    """
     layers: list[Layer] = []
     seen: dict[str, int] = {}
     for node in model.graph:
         if node.domain != "" or node.op_type not in _WEIGHTED or weights_of(node) is None:
             continue
         if node.inputs[0] is None or node.inputs[0].const_value is not None:
+            continue
+        if (node.inputs[1].name or "").startswith(SCORE_HEAD):  # type: ignore[union-attr]
             continue
         name = (node.inputs[1].name or node.name or "layer").removesuffix(".weight")  # type: ignore[union-attr]
         seen[name] = seen.get(name, 0) + 1

@@ -1,0 +1,175 @@
+"""The front-end that a user asks for, as a manifest has it: checked, its pictures put into the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sspcab_edge.errors import BundleError, OptionError, OutputError
+from sspcab_edge.manifest import (
+    FrameSize,
+    FrontEndSpec,
+    Preprocess,
+    Region,
+    Registration,
+    Tiling,
+    check_front_end,
+)
+from sspcab_edge.preprocess import decode_picture
+from sspcab_export.pictures import Sample
+
+__all__ = ["FrontEndOptions", "make_front_end"]
+
+MIN_CORRELATION = 0.5
+"""Below this the frame shows another scene: see the manifest's registration."""
+
+_REFERENCE = "front_end/reference.png"
+_MASK = "front_end/mask.png"
+_SHIFT_SHARE = 0.1
+_OVERLAP_SHARE = 4
+_MARGIN_SHARE = 4
+
+Polygon = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEndOptions:
+    """How frames become what the network looks at. All coordinates are pixels of a frame.
+
+    Attributes:
+        frame_size: (height, width) that coordinates refer to; None: that of the reference, the mask or the
+            first picture.
+        region: (left, top, width, height) of what is looked at.
+        reference: Picture of the scene that frames are registered to.
+        motion: What the camera or the part may do.
+        max_shift: In pixels; None: a tenth of the frame's shorter side.
+        max_angle: In degrees.
+        zones: Polygons, (x, y) by corner: only what lies in one of them is judged.
+        mask: Picture, black where nothing is judged.
+        tiles: Whether the region is cut into tiles of the network's input size.
+        overlap: Of neighbouring tiles, in pixels; None: a quarter of a tile.
+        margin: Pixels at a tile's inner edges that the map leaves out; None: a quarter of the overlap.
+        batch: Most tiles of one engine call.
+        levels: Whether each tile's scores are brought to a common scale, where tiles show different things.
+    """
+
+    frame_size: tuple[int, int] | None = None
+    region: tuple[int, int, int, int] | None = None
+    reference: Path | None = None
+    motion: Literal["translation", "rotation"] = "translation"
+    max_shift: float | None = None
+    max_angle: float = 5.0
+    zones: tuple[Polygon, ...] = ()
+    mask: Path | None = None
+    tiles: bool = False
+    overlap: int | None = None
+    margin: int | None = None
+    batch: int = 8
+    levels: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.tiles and (self.overlap is not None or self.margin is not None or self.levels):
+            raise OptionError("--tile-overlap, --tile-margin and --tile-levels are about tiles: give --tiles")
+
+    @property
+    def plain(self) -> bool:
+        """Whether frames are taken whole and as they come."""
+        geometry = (self.frame_size, self.region, self.reference, self.mask)
+        return not (self.tiles or self.zones or any(one is not None for one in geometry))
+
+
+def make_front_end(
+    options: FrontEndOptions, preprocess: Preprocess, samples: Sequence[Sample], folder: Path
+) -> FrontEndSpec:
+    """The front-end of a bundle in the making.
+
+    Args:
+        options: What the user asks for.
+        preprocess: Holds the size of the network's input.
+        samples: The user's pictures, for the size of a frame.
+        folder: The bundle's; reference and mask are written there.
+
+    Raises:
+        OptionError: The parts do not fit each other or the network.
+        PictureError: A picture cannot be decoded.
+        OutputError: The folder cannot be written to.
+    """
+    if options.plain:
+        return FrontEndSpec()
+    frame = _frame_size(options, samples)
+    registration = None
+    if options.reference is not None:
+        _write_grey(folder / _REFERENCE, decode_picture(options.reference).pixels, frame, smooth=True)
+        allowed = options.max_shift
+        registration = Registration(
+            reference=_REFERENCE,
+            motion=options.motion,
+            max_shift=_SHIFT_SHARE * min(frame.width, frame.height) if allowed is None else allowed,
+            max_angle=options.max_angle,
+            min_correlation=MIN_CORRELATION,
+        )
+    if options.mask is not None:
+        _write_grey(folder / _MASK, decode_picture(options.mask).pixels, frame, smooth=False)
+    region = None
+    if options.region is not None:
+        left, top, width, height = options.region
+        region = Region(left=left, top=top, width=width, height=height)
+    spec = FrontEndSpec(
+        kind="tiles" if options.tiles else "whole-frame",
+        frame=frame,
+        registration=registration,
+        region=region,
+        zones=options.zones,
+        mask=None if options.mask is None else _MASK,
+        tiles=_tiling(options, preprocess) if options.tiles else None,
+    )
+    try:
+        check_front_end(spec, preprocess)
+    except BundleError as error:
+        raise OptionError(f"the front-end does not fit: {error}") from error
+    return spec
+
+
+def _tiling(options: FrontEndOptions, preprocess: Preprocess) -> Tiling:
+    overlap = options.overlap
+    if overlap is None:
+        overlap = min(preprocess.width, preprocess.height) // _OVERLAP_SHARE
+    margin = overlap // _MARGIN_SHARE if options.margin is None else options.margin
+    return Tiling(overlap=overlap, margin=margin, batch=options.batch)
+
+
+def _frame_size(options: FrontEndOptions, samples: Sequence[Sample]) -> FrameSize:
+    if options.frame_size is not None:
+        height, width = options.frame_size
+        return FrameSize(width=width, height=height)
+    for path in (options.reference, options.mask):
+        if path is not None:
+            height, width = decode_picture(path).pixels.shape[:2]
+            return FrameSize(width=width, height=height)
+    if not samples:
+        raise OptionError(
+            "region, zones and tiles are in pixels of a frame: say its size with --frame-size HxW"
+        )
+    height, width = samples[0].size
+    return FrameSize(width=width, height=height)
+
+
+def _write_grey(path: Path, pixels: npt.NDArray[np.uint8], frame: FrameSize, *, smooth: bool) -> None:
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    if grey.shape != (frame.height, frame.width):
+        method = cv2.INTER_AREA if smooth else cv2.INTER_NEAREST
+        grey = cv2.resize(grey, (frame.width, frame.height), interpolation=method)
+    if not smooth:
+        grey = np.where(grey > 127, 255, 0).astype(np.uint8)
+    _, data = cv2.imencode(".png", grey)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error

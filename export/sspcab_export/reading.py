@@ -1,0 +1,72 @@
+"""From files to host: an ONNX file, a program, a network of the user's own code, or a checkpoint we know."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from sspcab_edge.bundle import file_entry
+from sspcab_edge.errors import OptionError
+from sspcab_edge.manifest import Model
+from sspcab_export.checkpoints import read_checkpoint
+from sspcab_export.hosts import HostOptions, LoadedHost, load_host
+from sspcab_export.hosts.network import load_network
+from sspcab_export.hosts.onnx_graph import load_onnx
+from sspcab_export.networks.factory import load_factory
+from sspcab_export.networks.program import load_program, program_kind
+
+__all__ = ["read_model"]
+
+
+def read_model(files: Sequence[Path], options: HostOptions, name: str | None) -> tuple[LoadedHost, Model]:
+    """The host, and the model's identity for the manifest.
+
+    Args:
+        files: Of one checkpoint.
+        options: What the user tells.
+        name: Of the model; None takes the file's.
+
+    Raises:
+        CheckpointError: A file is damaged, hostile, or a program that nobody vouched for.
+        HostError: No host recognises it, or it contradicts itself.
+        OptionError: An option cannot be met, is missing, or is of no use here.
+    """
+    kinds = [program_kind(path) for path in files]
+    alone = any(path.suffix == ".onnx" for path in files) or any(kinds)
+    if alone and len(files) > 1:
+        raise OptionError(f"{len(files)} files given, expected one ONNX file or program alone")
+    if files[0].suffix == ".onnx":
+        host = load_onnx(files[0], options)
+        return host, _identity(files, files[0].stem, host, name)
+    if (kind := kinds[0]) is not None:
+        if options.factory is not None or options.dialect is not None:
+            raise OptionError(
+                f"{files[0]} is a program: --factory and --dialect are of no use, it holds both"
+            )
+        host = load_network(load_program(files[0], kind, options.trust), options, name="network")
+        return host, _identity(files, files[0].stem, host, name)
+    if options.trust is not None:
+        raise OptionError(f"--trust is for programs; {files[0]} is read without running anything in it")
+    checkpoint = read_checkpoint(files)
+    if options.factory is not None:
+        assumptions: list[str] = []
+        network = load_factory(options.factory, checkpoint, assumptions, options.dialect)
+        host = load_network(network, options, name="network", assumptions=assumptions)
+    else:
+        host = load_host(checkpoint, options)
+    return host, _identity(files, checkpoint.name, host, name)
+
+
+def _identity(files: Sequence[Path], stem: str, host: LoadedHost, name: str | None) -> Model:
+    source = tuple(file_entry(path, path.name) for path in files)
+    digest = source[0].sha256
+    if len(source) > 1 or files[0].suffix != ".onnx":
+        digest = hashlib.sha256("\n".join(entry.sha256 for entry in source).encode()).hexdigest()
+    return Model(
+        name=name or stem,
+        source=source,
+        digest=digest,
+        overrides=host.overrides,
+        assumptions=host.assumptions,
+    )
