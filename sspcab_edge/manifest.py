@@ -214,13 +214,16 @@ class Gate(_Record, frozen=True, kw_only=True):
     bound of the flip rate on pictures (blends are chosen to lie near the threshold: their flips say nothing
     of a rate). ``max_auroc_drop`` applies where labels exist. ``score_tolerance`` and
     ``mean_score_tolerance`` limit the largest and the mean difference of scores; they are absolute, already
-    multiplied by ``max(1, IQR of normal scores)``.
+    multiplied by ``max(1, IQR of normal scores)``. ``score_relative`` is the share of a score by which it may
+    differ besides: distances of anomalies can be a hundred times those of normal pictures, and rounding grows
+    with them.
     """
 
     max_flips: int | None = None
     max_flips_upper95: float | None = None
     max_auroc_drop: float | None = None
     score_tolerance: float | None = None
+    score_relative: float = 0.0
     mean_score_tolerance: float | None = None
     map_tolerance: float | None = None
 
@@ -229,8 +232,9 @@ class Parity(_Record, frozen=True, kw_only=True):
     """Source against artifact on the judge pictures, from file to verdict.
 
     ``pictures`` counts all that were compared, ``blends`` those of them that were mixed to lie near the
-    threshold. ``engine`` names what computed the artifact's side. ``margin`` is the smallest distance of a
-    source score to the threshold. ``flips`` counts all labels that changed, ``blend_flips`` those of blends;
+    threshold. ``engine`` names what computed the artifact's side. ``score_excess`` is the largest
+    difference of scores without the share of the score that the gate allows for rounding. ``margin`` is the
+    smallest distance of a source score to the threshold. ``flips`` counts all labels that changed, ``blend_flips`` those of blends;
     ``flips_upper95`` is the exact 95 % upper bound of the flip rate on pictures that are no blends (None
     without a threshold). ``scene`` is ``built-in`` when no pictures of the user's scene were given.
     """
@@ -241,6 +245,7 @@ class Parity(_Record, frozen=True, kw_only=True):
     scene: Literal["given", "built-in"]
     engine: str
     max_abs_score_diff: float
+    score_excess: float
     mean_abs_score_diff: float
     max_abs_map_diff: float | None
     margin: float | None

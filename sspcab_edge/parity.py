@@ -183,6 +183,8 @@ def judge(
     artifact = np.array([c.artifact for c in compared])
     differences = np.abs(source - artifact)
     differences[~np.isfinite(differences)] = np.inf
+    rounding = gate.score_relative * np.abs(source)
+    excess = np.where(np.isfinite(differences), np.maximum(differences - rounding, 0), np.inf)
     map_diffs = [c.map_diff for c in compared if c.map_diff is not None]
     blends = sum(c.blend for c in compared)
     flips = blend_flips = margin = bound = None
@@ -202,6 +204,7 @@ def judge(
         scene=scene,
         engine=engine,
         max_abs_score_diff=float(differences.max()),
+        score_excess=float(excess.max()),
         mean_abs_score_diff=float(differences.mean()),
         max_abs_map_diff=max((d if np.isfinite(d) else np.inf for d in map_diffs), default=None),
         margin=margin,
@@ -222,8 +225,9 @@ def shortfalls(parity: Parity) -> tuple[str, ...]:
     parts = []
     if not np.isfinite(parity.max_abs_score_diff):
         parts.append("a score is not finite")
-    elif gate.score_tolerance is not None and parity.max_abs_score_diff > gate.score_tolerance:
-        parts.append(f"scores differ by {parity.max_abs_score_diff:.3g} (allowed {gate.score_tolerance:.3g})")
+    elif gate.score_tolerance is not None and parity.score_excess > gate.score_tolerance:
+        besides = f", besides {gate.score_relative:g} of the score" if gate.score_relative else ""
+        parts.append(f"scores differ by {parity.score_excess:.3g} (allowed {gate.score_tolerance:.3g}{besides})")
     mean = parity.mean_abs_score_diff
     if gate.mean_score_tolerance is not None and np.isfinite(mean) and mean > gate.mean_score_tolerance:
         parts.append(f"scores differ by {mean:.3g} on average (allowed {gate.mean_score_tolerance:.3g})")

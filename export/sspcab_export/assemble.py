@@ -84,6 +84,7 @@ def unjudged_artifact(
         scene="built-in",
         engine="",
         max_abs_score_diff=0.0,
+        score_excess=0.0,
         mean_abs_score_diff=0.0,
         max_abs_map_diff=None,
         margin=None,

@@ -28,6 +28,9 @@ LIMITS = ("flips", "rate", "auroc", "score", "map")
 drop; ``score``: largest difference, times max(1, IQR of normal scores); ``map``: largest difference."""
 
 _SCORE_TOLERANCE = 1e-4
+_SCORE_RELATIVE = 1e-5
+"""Share of a score that rounding to float32 explains, in whatever order a distance is summed up."""
+
 _MAP_TOLERANCE = 1e-3
 _DEFAULTS: dict[Precision, dict[str, float]] = {
     "fp32": {"flips": 0, "score": _SCORE_TOLERANCE, "map": _MAP_TOLERANCE},
@@ -98,6 +101,7 @@ def gate_for(
         max_flips_upper95=chosen.get("rate"),
         max_auroc_drop=chosen.get("auroc"),
         score_tolerance=chosen["score"] * _scale(decision) if "score" in chosen else None,
+        score_relative=_SCORE_RELATIVE if precision == "fp32" else 0.0,
         map_tolerance=chosen.get("map"),
     )
 

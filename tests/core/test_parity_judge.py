@@ -222,6 +222,19 @@ def test_a_shift_of_all_scores_is_told_where_the_largest_difference_is_not_new()
     assert judged([*[one(0.1, 0.1)] * 9, one(0.1, 0.25)], gate).passed
 
 
+def test_what_rounding_explains_grows_with_the_score() -> None:
+    """Distances of anomalies may be a hundred times those of normal pictures."""
+    gate = Gate(score_tolerance=1e-4, score_relative=1e-5)
+    parity = judged([one(0.4, 0.4), one(700.0, 700.005)], gate)
+    assert parity.passed
+    assert parity.score_excess == 0.0
+    assert parity.max_abs_score_diff == pytest.approx(0.005)
+    assert shortfalls(judged([one(0.4, 0.4), one(700.0, 700.0072)], gate)) == (
+        "scores differ by 0.0002 (allowed 0.0001, besides 1e-05 of the score)",
+    )
+    assert not judged([one(0.4, 0.4002), one(700.0, 700.0)], gate).passed
+
+
 def test_differences_up_to_the_tolerance_pass() -> None:
     gate = Gate(score_tolerance=0.25, map_tolerance=0.25)
     assert judged([one(0.25, 0.5, map_diff=0.25)], gate).passed

@@ -75,7 +75,7 @@ def test_limits_at_the_ends_of_what_is_possible_are_taken() -> None:
 @pytest.mark.parametrize(
     ("precision", "expected"),
     [
-        ("fp32", Gate(max_flips=0, score_tolerance=1e-4, map_tolerance=1e-3)),
+        ("fp32", Gate(max_flips=0, score_tolerance=1e-4, score_relative=1e-5, map_tolerance=1e-3)),
         ("fp16", Gate(max_flips_upper95=0.01, max_auroc_drop=0.005)),
         ("int8", Gate(max_flips_upper95=0.02, max_auroc_drop=0.005)),
     ],
@@ -97,7 +97,7 @@ def test_a_users_limits_replace_the_defaults_of_their_precision_alone() -> None:
     )
     assert gate_for("int8", PLAIN, "given", limits) == gate_for("int8", PLAIN, "given", {})
     assert gate_for("fp32", PLAIN, "given", limits) == Gate(
-        max_flips=0, score_tolerance=2, map_tolerance=1e-3
+        max_flips=0, score_tolerance=2, score_relative=1e-5, map_tolerance=1e-3
     )
 
 
@@ -118,6 +118,7 @@ def shown(gate: Gate, **changed: float | None) -> Parity:
         scene="given",
         engine="test",
         max_abs_score_diff=0.25,
+        score_excess=0.25,
         mean_abs_score_diff=0.1,
         max_abs_map_diff=0.5,
         margin=0.1,
