@@ -234,9 +234,9 @@ class Parity(_Record, frozen=True, kw_only=True):
     ``pictures`` counts all that were compared, ``blends`` those of them that were mixed to lie near the
     threshold. ``engine`` names what computed the artifact's side. ``score_excess`` is the largest
     difference of scores without the share of the score that the gate allows for rounding. ``margin`` is the
-    smallest distance of a source score to the threshold. ``flips`` counts all labels that changed, ``blend_flips`` those of blends;
-    ``flips_upper95`` is the exact 95 % upper bound of the flip rate on pictures that are no blends (None
-    without a threshold). ``scene`` is ``built-in`` when no pictures of the user's scene were given.
+    smallest distance of a source score to the threshold. ``flips`` counts all labels that changed,
+    ``blend_flips`` those of blends; ``flips_upper95`` is the exact 95 % upper bound of the flip rate on
+    pictures that are no blends (None without a threshold). ``scene`` is ``built-in`` when no pictures of the user's scene were given.
     """
 
     pictures: int

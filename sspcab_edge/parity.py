@@ -227,7 +227,8 @@ def shortfalls(parity: Parity) -> tuple[str, ...]:
         parts.append("a score is not finite")
     elif gate.score_tolerance is not None and parity.score_excess > gate.score_tolerance:
         besides = f", besides {gate.score_relative:g} of the score" if gate.score_relative else ""
-        parts.append(f"scores differ by {parity.score_excess:.3g} (allowed {gate.score_tolerance:.3g}{besides})")
+        allowed = f"{gate.score_tolerance:.3g}{besides}"
+        parts.append(f"scores differ by {parity.score_excess:.3g} (allowed {allowed})")
     mean = parity.mean_abs_score_diff
     if gate.mean_score_tolerance is not None and np.isfinite(mean) and mean > gate.mean_score_tolerance:
         parts.append(f"scores differ by {mean:.3g} on average (allowed {gate.mean_score_tolerance:.3g})")

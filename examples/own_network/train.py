@@ -69,7 +69,8 @@ def train(pictures: Tensor, steps: int, size: int, seed: int) -> dict[str, Tenso
         made, block = network.with_loss(picture)
         error = functional.mse_loss(made, picture)
         optimiser.zero_grad()
-        (error + BLOCK_SHARE * block).backward()
+        loss = error + BLOCK_SHARE * block
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         if step % 50 == 0 or step == steps:

@@ -109,7 +109,8 @@ def make_bundle(
         pack = write_pack(folder, _items(inputs, wrong_score_of, wrong_map))
         gate = Gate(max_flips=0, score_tolerance=1e-4, map_tolerance=1e-3)
         parity = Parity(
-            pictures=inputs, labelled=0, blends=0, scene="given", engine="tests", max_abs_score_diff=0.0, score_excess=0.0,
+            pictures=inputs, labelled=0, blends=0, scene="given", engine="tests", max_abs_score_diff=0.0,
+            score_excess=0.0,
             mean_abs_score_diff=0.0, max_abs_map_diff=0.0, margin=0.01, flips=0, blend_flips=0,
             flips_upper95=0.3,
             auroc_source=None, auroc_artifact=None, passed=True,

@@ -143,7 +143,8 @@ def make_bundle(
         pack = write_pack(folder, items)
         gate = Gate(max_flips=0, score_tolerance=1e-4, map_tolerance=1e-3)
         parity = Parity(
-            pictures=12, labelled=8, blends=4, scene="given", engine="tests", max_abs_score_diff=1e-6, score_excess=1e-6,
+            pictures=12, labelled=8, blends=4, scene="given", engine="tests", max_abs_score_diff=1e-6,
+            score_excess=1e-6,
             mean_abs_score_diff=1e-7, max_abs_map_diff=1e-6, margin=0.01, flips=0, blend_flips=0,
             flips_upper95=0.22,
             auroc_source=0.5, auroc_artifact=0.5, gate=gate, passed=True,

@@ -27,6 +27,10 @@ _VOLUMES = ("aten.conv3d", "aten.conv_transpose3d")
 _VOLUME_LAYERS = ("Conv3d", "ConvTranspose3d")
 
 
+_TRAINING_FLAGS = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.instance_norm.default": 5}
+"""Operators that behave otherwise in training, and which of their arguments says so."""
+
+
 class _Program(Protocol):
     def facts(self) -> Mapping[str, int | None]: ...
 
@@ -43,7 +47,7 @@ class _Exported:
         signature = self.program.graph_signature
         if len(signature.user_inputs) != 1:
             raise HostError(f"the program takes {len(signature.user_inputs)} inputs, expected one picture")
-        if signature.buffers_to_mutate:
+        if signature.buffers_to_mutate or any(map(_trains, self.program.graph.nodes)):
             raise HostError(
                 "the program was exported in training mode: call model.eval() before torch.export"
             )
@@ -67,6 +71,12 @@ class _Exported:
     def graph(self, size: tuple[int, ...], batch: int | None) -> ir.Model:
         names = tuple(self.run(torch.zeros((batch or 2, *size))))
         return graph_from_program(self.program, "picture", names)
+
+
+def _trains(node: torch.fx.Node) -> bool:
+    """Whether a node of an exported program does what only training does."""
+    position = _TRAINING_FLAGS.get(str(node.target))
+    return position is not None and len(node.args) > position and node.args[position] is True
 
 
 class _Scripted:
