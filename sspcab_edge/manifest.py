@@ -236,7 +236,8 @@ class Parity(_Record, frozen=True, kw_only=True):
     difference of scores without the share of the score that the gate allows for rounding. ``margin`` is the
     smallest distance of a source score to the threshold. ``flips`` counts all labels that changed,
     ``blend_flips`` those of blends; ``flips_upper95`` is the exact 95 % upper bound of the flip rate on
-    pictures that are no blends (None without a threshold). ``scene`` is ``built-in`` when no pictures of the user's scene were given.
+    pictures that are no blends (None without a threshold). ``scene`` is ``built-in`` when no pictures of the
+    user's scene were given.
     """
 
     pictures: int
