@@ -113,7 +113,7 @@ class Registration(_Record, frozen=True, kw_only=True):
     more than ``max_shift`` pixels (half of the frame's shorter side at most), a turn of more than
     ``max_angle`` degrees (0 to 90; not looked at under ``translation``), or a correlation below
     ``min_correlation`` (-1 to 1) is a camera that was moved or is covered, and no verdict. The correlation is
-    that of details: the scene itself has 0.9, another one less than 0.3, and 0.7 is a good limit.
+    that of details: the scene itself has 0.9, another one less than 0.3, and 0.5 is a good limit.
     """
 
     reference: str

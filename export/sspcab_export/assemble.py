@@ -63,7 +63,7 @@ def kept_branches(blocks: Sequence[BlockSpec]) -> list[str]:
         if block.dialect == "tensorflow"
         else f"block at {block.path} was not folded: its form in the graph is not known"
         for block in blocks
-        if block.form != "folded"
+        if block.form == "reference"
     ]
 
 

@@ -19,7 +19,7 @@ from sspcab_export.asking import Unit
 from sspcab_export.graph import save_graph
 from sspcab_export.precision.score_map import fit_score_map
 from sspcab_export.progress import Progress
-from sspcab_export.to_tensorrt import check_build
+from sspcab_export.to_tensorrt import check_build, judged_graph
 from sspcab_export.variants import BACKENDS, Variant
 from sspcab_export.verify import Judged, artifact_score, judge_artifact
 from sspcab_runtime.detector import Detector
@@ -107,6 +107,8 @@ class Examination:
         key = (artifact.files[0], backend, attempt)
         if key not in self._done:
             path = self.folder / artifact.files[0]
+            if target == "tensorrt":
+                path = judged_graph(path)
             self._done[key] = self._judge(artifact, path, backend, gate, None)
         return self._done[key]
 

@@ -132,6 +132,10 @@ def export(
     if float_budget < 0:
         raise OptionError(f"the float budget is {float_budget}, expected 0 or more layers")
     check_output(out, force)
+    if block_form == "custom-op" and not ("onnx" in targets and "fp32" in precisions):
+        raise OptionError(
+            "custom-op is a form of the fp32 ONNX artifact: give --target onnx, --precision fp32"
+        )
 
     say.stage("reading the checkpoint")
     given = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)

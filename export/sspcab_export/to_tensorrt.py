@@ -130,8 +130,11 @@ def judged_graph(graph: Path) -> Path:
 
 
 def _leaves_blocks(graph: Path) -> bool:
-    """True when blocks of this file are left to a plugin."""
-    return may_hold_blocks(graph) and holds_blocks(load_graph(graph))
+    """True when blocks of this file have no body: they are left to a plugin."""
+    if not may_hold_blocks(graph):
+        return False
+    model = load_graph(graph)
+    return holds_blocks(model) and not model.functions
 
 
 def check_build(graph: Path, inputs: Sequence[Port]) -> str:

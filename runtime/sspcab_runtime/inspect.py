@@ -79,7 +79,8 @@ def _front_end(bundle: Bundle) -> Iterator[tuple[str, str]]:
     if spec.zones or spec.mask is not None:
         inside = read_inside(spec, bundle.path)
         share = 1.0 if inside is None else float(inside.mean())
-        by = [f"{len(spec.zones)} zones"] if spec.zones else []
+        zones = "1 zone" if len(spec.zones) == 1 else f"{len(spec.zones)} zones"
+        by = [zones] if spec.zones else []
         by += [f"mask {spec.mask}"] if spec.mask is not None else []
         text = f"{share:.1%} of it, by {' and '.join(by)}"
         yield "judged", text if manifest.score else f"{text}; what is judged in part counts whole"

@@ -118,6 +118,11 @@ def test_tensorrt_shares_a_folded_file(files: Files) -> None:
     assert judged_graph(files.folded) == files.folded
 
 
+def test_a_file_with_bodies_stands_for_itself(files: Files) -> None:
+    """It needs no plugin: TensorRT parses it too, and puts the bodies in place."""
+    assert judged_graph(files.kept) == files.kept
+
+
 def test_the_real_parser_takes_what_tensorrt_gets(files: Files) -> None:
     if import_checker() is None:
         pytest.skip("tensorrt_rtx is not installed: no real parser and builder to check with")

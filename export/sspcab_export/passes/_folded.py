@@ -194,7 +194,7 @@ def _gate_on(value: ir.Value) -> list[ir.Node] | None:
             continue
         for factor in use.node.inputs:
             chain = _chain(factor)
-            if chain is not None and chain[-1].inputs[0] is value and _scales(chain, value):
+            if chain is not None and chain[-1].inputs[0] is value and _scales(chain):
                 return [use.node, *chain]
     return None
 
@@ -211,7 +211,7 @@ def _chain(value: ir.Value | None) -> list[ir.Node] | None:
     return nodes
 
 
-def _scales(chain: list[ir.Node], value: ir.Value) -> bool:
+def _scales(chain: list[ir.Node]) -> bool:
     """True when both convolutions of the chain are plain 1x1 layers with constants, made for each other."""
     layers = [chain[3], chain[1]]
     weights = [constant(layer.inputs[1]) for layer in layers]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import math
 
 import cv2
 import numpy as np
@@ -20,10 +20,7 @@ _SMOOTH = 1.0
 _COARSE = 8.0
 """Sigma, in pixels of the fine picture, of the blur that is taken away from it."""
 _SLOPE_SMOOTH = 2.0
-_SQUARE = 32
-"""Side, in pixels of the fine picture, of what is compared by itself."""
-
-_T = TypeVar("_T", bound=np.generic)
+_TINY = 1e-12
 
 
 def detail(grey: npt.NDArray[np.uint8], side: int) -> Floats:
@@ -50,38 +47,27 @@ def agreement(one: Slopes, other: Slopes, where: npt.NDArray[np.bool_]) -> float
     """How well two pictures' slopes agree, along x and along y: the lower of the two, -1 to 1.
 
     Each by itself, because a scene of long lines correlates with itself wherever along them it is laid; but
-    across them only at its place. Each is the median of correlations in squares of :data:`_SQUARE` pixels,
-    which count by the structure that ``one`` has in them: a defect of any contrast spoils the squares it lies
-    in and no others, where it would decide a correlation of the whole.
+    across them only at its place. Slopes are bounded before they are correlated, at about their own mean
+    size: a defect of any contrast counts by its area, and the few joints of a wall as much as its long lines.
 
     Args:
         one: :func:`slopes` of the reference.
         other: Of the other picture.
-        where: (h, w), the pixels that count; a square counts where all of its do.
+        where: (h, w), the pixels that count.
     """
-    squares = _squares(where).all(axis=1)
-    return min(_median(_squares(a)[squares], _squares(b)[squares]) for a, b in zip(one, other, strict=True))
+    return min(_correlation(_bounded(a[where]), _bounded(b[where])) for a, b in zip(one, other, strict=True))
 
 
-def _squares(values: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """(h, w) -> (squares, pixels); what is left at the far edges is left out."""
-    side = min(_SQUARE, *values.shape)
-    rows, columns = values.shape[0] // side, values.shape[1] // side
-    cut = values[: rows * side, : columns * side].reshape(rows, side, columns, side)
-    return cut.swapaxes(1, 2).reshape(rows * columns, side * side)
+def _bounded(values: Floats) -> Floats:
+    """(N,) to within -1 to 1, steepest around 0; what is as large as the mean magnitude becomes 0.7."""
+    size = float(np.abs(values).mean()) if values.size else 0.0
+    return np.asarray(values / np.sqrt(values * values + size * size + _TINY), dtype=np.float32)
 
 
-def _median(one: Floats, other: Floats) -> float:
-    """Median of Pearson's correlations of (squares, pixels), weighted by the spread of ``one``.
-
-    0 where there are no squares with any structure.
-    """
-    a, b = (values - values.mean(axis=1, keepdims=True) for values in (one, other))
-    spread = np.sqrt((a * a).sum(axis=1))
-    scale = spread * np.sqrt((b * b).sum(axis=1))
-    correlations = np.divide((a * b).sum(axis=1), scale, out=np.zeros_like(scale), where=scale > 0)
-    order = np.argsort(correlations)
-    weights = np.cumsum(spread[order])
-    if not len(weights) or weights[-1] <= 0:
+def _correlation(one: Floats, other: Floats) -> float:
+    """Pearson's, of (N,) values; 0 where there are none, or one side is constant."""
+    if one.size == 0:
         return 0.0
-    return float(correlations[order][np.searchsorted(weights, weights[-1] / 2)])
+    a, b = one - one.mean(), other - other.mean()
+    scale = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / scale if scale > 0 else 0.0

@@ -72,10 +72,10 @@ class _Views:
 class Aligner:
     """Finds the pose of frames against one reference; remembers nothing of them.
 
-    The correlation that it tells is of slopes, of the reference and of the frame brought to its place: the
-    median over small squares of what both show, along x or along y, whichever is lower. The same scene has
-    some 0.9 under noise and another light, and 0.8 where it has next to no structure; another scene has less
-    than 0.3.
+    The correlation that it tells is of slopes, of the reference and of the frame brought to its place, over
+    what both show: along x or along y, whichever is lower. The same scene has some 0.9 under noise and
+    another light, 0.5 where it has next to no structure, and less by the share of it that a defect covers;
+    another scene has less than 0.3, another place of a wall of bricks less than 0.46.
 
     Measured on natural pictures of 640 x 480 pixels with noise of 5 grey levels and another brightness:
     shifts to 0.1 pixels, angles to 0.02 degrees. A frame that has to be refused takes several times as long
