@@ -188,12 +188,13 @@ def mahalanobis(normal: Floats, asked: Floats) -> Floats:
 
 
 def kernel_score(normal: Floats, asked: Floats, bandwidth: float = 1.0) -> Floats:
-    """(N,) minus log densities of the asked ones, by scikit-learn.
+    """(N,) minus log densities of the asked ones, by scikit-learn, without the constant of the dimensions.
 
     All in one leaf: with narrow kernels in many dimensions the bounds of its trees lose all digits.
     """
     fitted = KernelDensity(kernel="gaussian", bandwidth=bandwidth, leaf_size=len(normal) + 1).fit(normal)
-    return np.asarray(-fitted.score_samples(asked), dtype=np.float64)
+    constant = 0.5 * normal.shape[1] * np.log(2 * np.pi * bandwidth**2)
+    return np.asarray(-fitted.score_samples(asked) - constant, dtype=np.float64)
 
 
 def spread_of(scores: Sequence[float] | Floats) -> float:
