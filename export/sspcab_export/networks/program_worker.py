@@ -26,9 +26,11 @@ __all__ = ["main"]
 _VOLUMES = ("aten.conv3d", "aten.conv_transpose3d")
 _VOLUME_LAYERS = ("Conv3d", "ConvTranspose3d")
 
-
-_TRAINING_FLAGS = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.instance_norm.default": 5}
-"""Operators that behave otherwise in training, and which of their arguments says so."""
+_TRAINING_FLAGS = {
+    "aten.batch_norm.default": (3, 5), "aten.dropout.default": (0, 2), "aten.instance_norm.default": (3, 5),
+}  # fmt: skip
+"""Operators that behave otherwise in training: an argument that is there then, and the one that says so. A
+norm without running statistics has no such argument: it looks at the picture in evaluation, too."""
 
 
 class _Program(Protocol):
@@ -75,8 +77,8 @@ class _Exported:
 
 def _trains(node: torch.fx.Node) -> bool:
     """Whether a node of an exported program does what only training does."""
-    position = _TRAINING_FLAGS.get(str(node.target))
-    return position is not None and len(node.args) > position and node.args[position] is True
+    there, flag = _TRAINING_FLAGS.get(str(node.target), (0, len(node.args)))
+    return len(node.args) > flag and node.args[there] is not None and node.args[flag] is True
 
 
 class _Scripted:
