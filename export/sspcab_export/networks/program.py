@@ -135,14 +135,18 @@ def _end(child: subprocess.Popen[bytes], log: Any) -> None:
 
 
 def program_kind(path: Path) -> ProgramKind | None:
-    """What kind of program a file is; None for everything else, weights above all. Nothing is run."""
+    """What kind of program a file is; None for everything else, weights above all. Nothing is run.
+
+    Raises:
+        CheckpointError: It is an archive whose directory is damaged.
+    """
     if not zipfile.is_zipfile(path):
         return None
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return None
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; copy it again") from error
     if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in names):
         return "pt2"
     if any(name.endswith("constants.pkl") or "/code/" in name for name in names):

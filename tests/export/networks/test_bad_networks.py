@@ -16,15 +16,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import nn
 
 from sspcab_edge.errors import CheckpointError, EdgeError, HostError, OptionError
 from sspcab_export.hosts import HostOptions
 from sspcab_export.networks.program import load_program, program_kind
-from sspcab_export.networks.wire import Ended, Message, receive, send
 from sspcab_export.reading import read_model
 
 SIDE = 16
@@ -295,45 +292,3 @@ def test_a_grey_network_gets_grey(tmp_path: Path) -> None:
     frame = np.full((1, SIDE, SIDE, 3), (255, 0, 0), np.uint8)
     scores, _ = host.source.infer(frame)
     assert scores[0] == pytest.approx((2 * 0.299) ** 2, rel=1e-5)
-
-
-# Messages
-
-
-@given(
-    head=st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3),
-    shapes=st.lists(st.lists(st.integers(0, 4), max_size=3), max_size=3),
-    blob=st.binary(max_size=50),
-)
-def test_messages_arrive_as_they_were_sent(
-    head: dict[str, Any], shapes: list[list[int]], blob: bytes
-) -> None:
-    arrays = {
-        str(n): np.random.default_rng(n).random(shape).astype(np.float32) for n, shape in enumerate(shapes)
-    }
-    stream = io.BytesIO()
-    send(stream, Message(head, arrays, blob))
-    stream.seek(0)
-    got = receive(stream)
-    assert (dict(got.head), got.blob) == (head, blob)
-    assert set(got.arrays) == set(arrays)
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(got.arrays[name], array)
-
-
-@given(st.binary(max_size=80))
-def test_noise_is_no_message(data: bytes) -> None:
-    with pytest.raises(Ended):
-        receive(io.BytesIO(data))
-
-
-def test_lengths_that_lie_are_not_believed() -> None:
-    import json
-    import struct
-
-    for arrays in ([["a", [10**9]]], [["a", [-1]]], [["a", [-4, -4]]]):
-        head = json.dumps({"head": {}, "arrays": arrays}).encode()
-        with pytest.raises(Ended):
-            receive(io.BytesIO(struct.pack("<QQ", len(head), 64) + head + bytes(64)))
-    with pytest.raises(Ended):
-        receive(io.BytesIO(struct.pack("<QQ", 2**40, 0)))

@@ -78,8 +78,13 @@ def wrapped_weights(network: nn.Module, path: Path) -> dict[str, Any]:
     return {"factory": "two_blocks_code:make"}
 
 
+def lightning_weights(network: nn.Module, path: Path) -> dict[str, Any]:
+    torch.save({"epoch": 3, "state_dict": {f"model.{k}": v for k, v in network.state_dict().items()}}, path)
+    return {"factory": "two_blocks_code:make"}
+
+
 def tensors(network: nn.Module, path: Path) -> dict[str, Any]:
-    save_file(dict(network.state_dict()), path)
+    save_file({f"model.{k}": v for k, v in network.state_dict().items()}, path)
     return {"factory": "two_blocks_code:make"}
 
 
@@ -95,11 +100,18 @@ def fixed_program(network: nn.Module, path: Path) -> dict[str, Any]:
     return {"trust": digest(path)}
 
 
-def script(network: nn.Module, path: Path) -> dict[str, Any]:
+def trace(network: nn.Module, path: Path) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(Alone(network), torch.zeros(1, 3, SIDE, SIDE))  # type: ignore[no-untyped-call]
         traced.save(path)
+    return {"trust": digest(path)}
+
+
+def script(network: nn.Module, path: Path) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(network).save(path)  # type: ignore[no-untyped-call]
     return {"trust": digest(path)}
 
 
@@ -114,14 +126,27 @@ def graph(network: nn.Module, path: Path) -> dict[str, Any]:
     return {}
 
 
+def older_graph(network: nn.Module, path: Path) -> dict[str, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Alone(network), (torch.zeros(2, 3, SIDE, SIDE),), path, dynamo=False, input_names=["picture"],
+            output_names=["made"], dynamic_axes={"picture": {0: "batch"}}, opset_version=14,
+        )  # fmt: skip
+    return {}
+
+
 FORMATS: dict[str, tuple[str, Callable[[nn.Module, Path], dict[str, Any]]]] = {
     "state dict": ("weights.pth", weights),
-    "state dict of a wrapper": ("weights.ckpt", wrapped_weights),
-    "safetensors": ("weights.safetensors", tensors),
+    "state dict of DataParallel": ("weights.ckpt", wrapped_weights),
+    "Lightning checkpoint": ("weights.ckpt", lightning_weights),
+    "safetensors of a model": ("weights.safetensors", tensors),
     "torch.export": ("network.pt2", program),
     "torch.export, one picture": ("network.pt2", fixed_program),
-    "TorchScript": ("network.ts", script),
+    "TorchScript, traced": ("network.ts", trace),
+    "TorchScript, compiled": ("network.ts", script),
     "ONNX": ("network.onnx", graph),
+    "ONNX, older exporter": ("network.onnx", older_graph),
 }
 
 
