@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from sspcab_runtime.engines.openvino_engine import import_openvino
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it once, when it is first imported
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # torch reads it likewise; spinning threads starve a shared machine
+
+# what a shell started in the background ignores Ctrl-C, and so would all that the tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("shared machine", deadline=None)  # how fast an example runs is no matter of tests
 settings.load_profile("shared machine")

@@ -1,0 +1,172 @@
+"""What the daemon knows of itself, as values: for the page, the API, metrics and ``sspcab-daemon status``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from sspcab_runtime.daemon.events import Event
+from sspcab_runtime.daemon.parts import Answer, Trigger
+
+__all__ = [
+    "CameraState",
+    "CameraStatus",
+    "DaemonStatus",
+    "Observed",
+    "Score",
+    "SinkStatus",
+    "StoreStatus",
+    "WorkerStatus",
+]
+
+CameraState = Literal["starting", "fine", "fault", "down"]
+
+
+class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One camera.
+
+    ``state``: ``starting`` (never gave a frame yet), ``fine``, ``fault`` (frames come, but are not scored;
+    ``faults`` says why) or ``down`` (no frames). Counters are since the daemon started: ``captured`` =
+    ``scored`` + ``dropped`` + ``faulty`` + what is under way.
+    """
+
+    name: str
+    state: CameraState
+    faults: tuple[str, ...]
+    message: str
+    mode: str
+    bundle: str
+    width: int | None
+    height: int | None
+    colour: str | None
+    captured: int
+    scored: int
+    dropped: int
+    skipped: int
+    bad: int
+    faulty: int
+    reconnects: int
+    fps: float
+    frame_age_ms: float | None
+    score: float | None
+    threshold: float | None
+    anomalous: bool | None
+    alarm: bool
+    drifting: bool
+    parts: dict[str, int]
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One bundle in use. ``state``: ``starting``, ``ready``, ``wrong`` (a replay failed), ``down``."""
+
+    name: str
+    state: Literal["starting", "ready", "wrong", "down"]
+    message: str
+    digest: str | None
+    model: str | None
+    artifact: str | None
+    backend: str | None
+    device: str | None
+    attested: bool
+    pid: int | None
+    restarts: int
+    replays: int
+    replayed_s: float | None
+    infer_ms: float | None
+    memory_mb: float | None
+
+
+class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The outbox. ``generated`` = ``stored`` + ``memory`` + ``dropped``, exactly."""
+
+    state: Literal["fine", "degraded"]
+    message: str
+    generated: int
+    stored: int
+    memory: int
+    dropped: dict[str, int]
+    size_mb: float
+
+
+class SinkStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One sink. ``queued`` events wait for it; ``refused`` ones it will never take."""
+
+    name: str
+    kind: str
+    state: Literal["fine", "retrying", "down"]
+    message: str
+    delivered: int
+    queued: int
+    refused: int
+
+
+class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it.
+
+    Attributes:
+        ready: Every worker proved itself lately, every camera's bundle is armed and frames of every camera
+            that gives some are being scored.
+        problems: Why not, and what else is degraded, a line each.
+    """
+
+    schema: int = 1
+    version: str
+    ready: bool
+    problems: tuple[str, ...]
+    started_wall_s: float
+    uptime_s: float
+    cameras: tuple[CameraStatus, ...]
+    workers: tuple[WorkerStatus, ...]
+    store: StoreStatus
+    sinks: tuple[SinkStatus, ...]
+    temperature_c: float | None = None
+    throttled: bool = False
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """One point of a timeline."""
+
+    wall_s: float
+    score: float
+    anomalous: bool | None
+
+
+class Observed(Protocol):
+    """What pages, metrics and triggers may ask of the daemon, from any thread; nothing of it blocks long."""
+
+    def status(self) -> DaemonStatus:
+        """As of now."""
+
+    def alive(self) -> bool:
+        """Whether the supervisor's loop made progress lately."""
+
+    def picture(self, camera: str) -> bytes | None:
+        """The latest judged frame with its heat map as JPEG; None while there is none.
+
+        Raises:
+            KeyError: There is no such camera.
+        """
+
+    def scores(self, camera: str) -> Sequence[Score]:
+        """The latest scores, oldest first, a few hundred at most.
+
+        Raises:
+            KeyError: There is no such camera.
+        """
+
+    def events(
+        self, limit: int, before: int | None = None, camera: str | None = None
+    ) -> Sequence[tuple[int, Event]]:
+        """The latest events with their rows in the store, newest first; ``before`` a row, to page on."""
+
+    def evidence(self, path: str) -> bytes | None:
+        """A file of an event's evidence by its relative path; None where there is none (any more)."""
+
+    def trigger(self, trigger: Trigger, answer: Answer) -> None:
+        """A part is there: ``answer`` is called exactly once, maybe before this returns.
+
+        Raises:
+            KeyError: There is no such camera, or it is not triggered.
+        """
