@@ -23,6 +23,7 @@ from __future__ import annotations
 __all__ = [
     "BundleError",
     "CheckpointError",
+    "ConfigError",
     "EdgeError",
     "EngineError",
     "GateError",
@@ -97,6 +98,10 @@ class BundleError(EdgeError):
 
 class OutputError(EdgeError):
     """An output exists already, or cannot be written."""
+
+
+class ConfigError(EdgeError):
+    """A configuration file, or a secret that it names, cannot be used."""
 
 
 class EngineError(EdgeError):

@@ -179,7 +179,7 @@ def test_a_video_that_was_cut_off(command: Command, pristine: Path, film: Path) 
         (["{bundle}", "/nowhere"], 1, "/nowhere does not exist"),
         (["/nowhere", "{folder}"], 1, "/nowhere does not exist, expected a bundle folder"),
         (["{folder}", "{folder}"], 1, "is not a bundle: it has no manifest.json"),
-        (["{bundle}", "rtsp://x/1"], 1, "unknown source 'rtsp://x/1'"),
+        (["{bundle}", "ftp://x/1"], 1, "unknown source 'ftp://x/1'"),
         (["{bundle}", "{folder}", "--threshold", "nan"], 1, "--threshold is nan"),
         (["{bundle}", "{folder}", "--save", "{bundle}/manifest.json"], 1, "cannot make the folder"),
         (["{bundle}", "{folder}", "--backend", "tpu"], 2, "'tpu' is not one of 'onnxruntime'"),

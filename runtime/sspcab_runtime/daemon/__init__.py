@@ -10,3 +10,5 @@
 Whatever can hang or crash in native code is a process that can be killed. Frames lie in shared memory; what
 passes between processes are small messages about them.
 """
+
+__all__: list[str] = []

@@ -20,7 +20,6 @@ __all__ = [
     "EvidenceConfig",
     "IntegrityConfig",
     "JsonLinesConfig",
-    "ModbusConfig",
     "MqttConfig",
     "MqttTriggerConfig",
     "SinkConfig",
@@ -154,7 +153,7 @@ class TriggerConfig(_Table, frozen=True, kw_only=True):
         waiting: Most parts that may wait; one more is answered ``no decision`` at once.
     """
 
-    channel: Literal["http", "mqtt", "modbus"] = "http"
+    channel: Literal["http", "mqtt"] = "http"
     deadline_s: Positive = 1.0
     delay_s: NotNegative = 0.0
     waiting: Count = 64
@@ -284,17 +283,6 @@ class WebConfig(_Table, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
 
 
-class ModbusConfig(_Table, frozen=True, kw_only=True):
-    """``[modbus]``: triggers over Modbus/TCP, which knows neither secrets nor TLS.
-
-    ``allow`` lists the addresses of controllers; beyond loopback it must not be empty.
-    """
-
-    listen: str = "127.0.0.1:1502"
-    unit: Annotated[int, Meta(ge=0, le=255)] = 1
-    allow: tuple[str, ...] = ()
-
-
 class MqttTriggerConfig(_Table, frozen=True, kw_only=True):
     """``[mqtt_trigger]``: triggers from ``TOPIC/CAMERA/trigger``, answered at ``TOPIC/CAMERA/decision``."""
 
@@ -324,5 +312,4 @@ class Config(_Table, frozen=True, kw_only=True):
     evidence: EvidenceConfig = EvidenceConfig()
     sinks: dict[Name, SinkConfig] = {}
     web: WebConfig | None = WebConfig()
-    modbus: ModbusConfig | None = None
     mqtt_trigger: MqttTriggerConfig | None = None

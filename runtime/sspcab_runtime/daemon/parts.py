@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Answer", "Decision", "PartDecision", "Trigger"]
+__all__ = ["Answer", "Decision", "PartDecision", "Reason", "Trigger"]
 
 Decision = Literal["pass", "fail", "no decision"]
 

@@ -16,15 +16,23 @@ __all__ = ["SOURCES", "open_source"]
 SOURCES: dict[str, str] = {
     "file": "sspcab_runtime.sources.files:open_file",
     "images": "sspcab_runtime.sources.files:open_images",
+    "rtsp": "sspcab_runtime.sources.live:open_live",
+    "rtsps": "sspcab_runtime.sources.live:open_live",
+    "http": "sspcab_runtime.sources.live:open_live",
+    "https": "sspcab_runtime.sources.live:open_live",
+    "v4l2": "sspcab_runtime.sources.live:open_live",
+    "csi": "sspcab_runtime.sources.live:open_live",
+    "gst": "sspcab_runtime.sources.live:open_live",
 }
 """Scheme -> "module:function" that takes the whole URI and gives a Source. A URI without scheme is a path."""
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(gst):")
 
 
 def open_source(uri: str) -> Source:
     """Open what a URI names: a picture, a folder of pictures or a video, by path or ``file://``;
-    ``images://DIR``.
+    ``images://DIR``; a camera by ``rtsp(s)://``, ``http(s)://`` (MJPEG), ``v4l2:///dev/videoN``, ``csi://N``
+    or ``gst:PIPELINE``.
 
     The caller closes it.
 
@@ -34,9 +42,9 @@ def open_source(uri: str) -> Source:
         MissingPackageError: It is a video, and PyAV is not installed.
     """
     scheme = _SCHEME.match(uri)
-    name = scheme.group(1).lower() if scheme else "file"
+    name = (scheme.group(1) or scheme.group(2)).lower() if scheme else "file"
     if name not in SOURCES:
-        known = ", ".join(f"{known}://" for known in SOURCES)
+        known = ", ".join("gst:PIPELINE" if known == "gst" else f"{known}://" for known in SOURCES)
         raise SourceError(f"unknown source {uri!r}: expected a path, or one of {known}")
     module, function = SOURCES[name].split(":")
     source: Source = getattr(importlib.import_module(module), function)(uri)

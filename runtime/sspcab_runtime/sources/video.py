@@ -1,16 +1,4 @@
-"""Video files, decoded by PyAV (FFmpeg) with the colour conversion pinned.
-
-H.264 and its like store Y'CbCr. The same numbers become different RGB under BT.601 and BT.709, and under
-limited and full range: ten levels and more, enough to move scores. So the conversion is chosen here, once
-per video from its first frame, and never left to a default:
-
-* matrix: what the stream says; where it says nothing, BT.709 for 720 lines and more, else BT.601;
-* range: what the stream says; where it says nothing, limited, except for formats that are full by
-  definition (``yuvj...``, grey);
-* arithmetic: libswscale with accurate rounding, full chroma interpolation and bit-exact kernels, to planar
-  RGB. That is within one level of the definition on every CPU. Its defaults are up to three levels off,
-  with another result per instruction set, and converting straight to packed RGB with the same care takes
-  seven times as long.
+"""Video files, decoded by PyAV (FFmpeg) with the colour conversion pinned: see ``colour``.
 
 The display rotation that phones write is applied, as the EXIF orientation of pictures is.
 """
@@ -18,36 +6,23 @@ The display rotation that phones write is applied, as the EXIF orientation of pi
 from __future__ import annotations
 
 import importlib
-import logging
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import MissingPackageError, SourceError
 from sspcab_edge.protocols import Frame
+from sspcab_runtime.sources.colour import Converter
 
 __all__ = ["Video", "import_av"]
 
-_LOG = logging.getLogger(__name__)
-
 _OLDEST_MAJOR = 17
 """PyAV before 17 takes the range of the source as an argument, and ignores it."""
-
-_HD_LINES = 720
-# AVColorSpace of a frame -> SWS_CS of libswscale
-_BT709, _BT601 = 1, 5
-_MATRICES = {1: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
-_LIMITED, _FULL = 1, 2
-_FULL_RANGE_FORMATS = ("yuvj", "gray", "gbr", "rgb", "bgr", "argb", "abgr", "pal8")
-# SWS_BILINEAR | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INT
-_SCALER = 0x2 | 0x40000 | 0x80000 | 0x2000
 
 
 def import_av() -> Any:
@@ -63,22 +38,6 @@ def import_av() -> Any:
     if int(str(av.__version__).split(".")[0]) < _OLDEST_MAJOR:
         raise MissingPackageError(f"av {_OLDEST_MAJOR} or newer", "video", "video (an older one is there)")
     return av
-
-
-@dataclass(frozen=True, slots=True)
-class _Colour:
-    """How the Y'CbCr of one video becomes RGB, in libswscale's numbers."""
-
-    matrix: int
-    range: int
-
-    @classmethod
-    def of(cls, frame: Any) -> _Colour:
-        matrix = _MATRICES.get(int(frame.colorspace), _BT709 if frame.height >= _HD_LINES else _BT601)
-        stated = int(frame.color_range)
-        if stated not in (_LIMITED, _FULL):
-            stated = _FULL if frame.format.name.startswith(_FULL_RANGE_FORMATS) else _LIMITED
-        return cls(matrix, stated)
 
 
 class Video:
@@ -108,8 +67,7 @@ class Video:
             raise SourceError(f"{path} holds no video stream")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        self._colour: _Colour | None = None
-        self._reformatter = self._av.video.reformatter.VideoReformatter()
+        self._converter = Converter(self._av)
         self._frames = self._decode()
 
     @property
@@ -164,23 +122,7 @@ class Video:
         """(H, W, 3) uint8 RGB, upright."""
         if frame.is_corrupt:
             raise SourceError(f"{self._path} is damaged: frame {self._index} cannot be decoded whole")
-        if self._colour is None:
-            self._colour = _Colour.of(frame)
-            _LOG.debug("%s: %s, matrix and range %s", self._path, frame.format.name, self._colour)
-        planar = self._reformatter.reformat(
-            frame,
-            format="gbrp",
-            src_colorspace=self._colour.matrix,
-            dst_colorspace=self._colour.matrix,
-            src_color_range=self._colour.range,
-            dst_color_range=_FULL,
-            interpolation=_SCALER,
-        )
-        green, blue, red = (
-            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-            for plane in planar.planes
-        )
-        rgb = cv2.merge([red, green, blue])
+        rgb = self._converter.rgb(frame)
         quarter_turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(rgb, quarter_turns), dtype=np.uint8)
 

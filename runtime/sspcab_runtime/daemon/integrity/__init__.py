@@ -1,0 +1,3 @@
+"""Camera integrity: what can be seen of a frame, and whether the camera is at fault."""
+
+__all__: list[str] = []

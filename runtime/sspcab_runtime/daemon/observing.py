@@ -1,0 +1,82 @@
+"""What pages, metrics and triggers may ask, from their own threads: snapshots that the supervisor leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sspcab_runtime.daemon.events import Event
+from sspcab_runtime.daemon.evidence import EvidenceKeeper
+from sspcab_runtime.daemon.parts import Answer, Trigger
+from sspcab_runtime.daemon.status import DaemonStatus, Score
+from sspcab_runtime.daemon.store import Store
+from sspcab_runtime.daemon.supervisor import Supervisor
+
+__all__ = ["Observation"]
+
+_STUCK_S = 5.0
+
+
+class Observation:
+    """The daemon as :class:`~sspcab_runtime.daemon.status.Observed` by others.
+
+    Args:
+        supervisor: Whose snapshots these are.
+        store: Of events.
+        evidence: Of their pictures.
+        first: The status until the supervisor gives one.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, store: Store, evidence: EvidenceKeeper, first: DaemonStatus
+    ) -> None:
+        self._supervisor, self._store, self._evidence = supervisor, store, evidence
+        self._status = first
+
+    def renew(self, status: DaemonStatus) -> None:
+        """Called by the supervisor's thread: this is how things are now."""
+        self._status = status
+
+    def status(self) -> DaemonStatus:
+        """As of the latest snapshot."""
+        return self._status
+
+    def alive(self) -> bool:
+        """Whether the supervisor's loop turned lately."""
+        return time.monotonic() - self._supervisor.turned_s < _STUCK_S
+
+    def picture(self, camera: str) -> bytes | None:
+        """The latest frame with its heat map as JPEG.
+
+        Raises:
+            KeyError: There is no such camera.
+        """
+        return self._supervisor.cameras[camera].picture.jpeg()
+
+    def scores(self, camera: str) -> Sequence[Score]:
+        """The latest scores, oldest first.
+
+        Raises:
+            KeyError: There is no such camera.
+        """
+        return self._supervisor.cameras[camera].numbers.timeline.copy()
+
+    def events(
+        self, limit: int, before: int | None = None, camera: str | None = None
+    ) -> Sequence[tuple[int, Event]]:
+        """The latest events with their rows, newest first."""
+        return self._store.events(limit, before, camera)
+
+    def evidence(self, path: str) -> bytes | None:
+        """A file of an event's evidence."""
+        return self._evidence.read(path)
+
+    def trigger(self, trigger: Trigger, answer: Answer) -> None:
+        """A part is there.
+
+        Raises:
+            KeyError: There is no such camera, or it is not triggered.
+        """
+        if self._supervisor.cameras[trigger.camera].parts is None:
+            raise KeyError(trigger.camera)
+        self._supervisor.loop.post(lambda: self._supervisor.trigger(trigger, answer))

@@ -1,0 +1,70 @@
+"""Events as lines of a file, each on disk before it is acknowledged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sspcab_runtime.daemon.config import JsonLinesConfig
+from sspcab_runtime.daemon.events import Event, encode_event
+from sspcab_runtime.daemon.sinks.base import SinkDown
+
+__all__ = ["JsonLinesSink"]
+
+
+class JsonLinesSink:
+    """Appends; a file that is full becomes ``NAME.1``, and what was that is gone."""
+
+    window = 100
+
+    def __init__(
+        self, name: str, config: JsonLinesConfig, secrets: Callable[[str], str], base: Path, state: Path
+    ) -> None:
+        self._path = base / config.path
+        self._most = config.max_mb * 2**20
+        self._fd = -1
+
+    def connect(self) -> None:
+        """Open the file.
+
+        Raises:
+            SinkDown: It cannot be written.
+        """
+        if self._fd >= 0:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            raise SinkDown(f"{self._path} cannot be written: {error.strerror}") from error
+
+    def deliver(self, events: Sequence[tuple[int, Event]]) -> list[int]:
+        """Write all of them, and sync.
+
+        Raises:
+            SinkDown: The disk fails; lines that were written are written again.
+        """
+        data = b"".join(encode_event(event) + b"\n" for _, event in events)
+        try:
+            start = os.lseek(self._fd, 0, os.SEEK_END)
+            if start and start + len(data) > self._most:
+                os.replace(self._path, f"{self._path}.1")
+                self.close()
+                self.connect()
+                start = 0
+            if os.write(self._fd, data) != len(data):
+                os.ftruncate(self._fd, start)  # no half lines
+                raise SinkDown(f"{self._path} is full")
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self.close()
+            raise SinkDown(f"{self._path} cannot be written: {error.strerror}") from error
+        return [row for row, _ in events]
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1

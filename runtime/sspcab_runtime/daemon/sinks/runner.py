@@ -1,0 +1,99 @@
+"""A thread per sink: what is owed goes out in order, and is deleted when it is acknowledged."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+
+from sspcab_runtime.daemon.sinks.base import Refused, Sink, SinkDown
+from sspcab_runtime.daemon.status import SinkStatus
+from sspcab_runtime.daemon.store import Store
+from sspcab_runtime.daemon.waits import Waits
+
+__all__ = ["SinkRunner"]
+
+_LOG = logging.getLogger(__name__)
+
+_STEPS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
+_LOOK_S = 1.0
+
+
+class SinkRunner:
+    """Keeps one sink supplied.
+
+    Args:
+        name: Of the sink.
+        kind: Of the sink, for status.
+        sink: It.
+        store: Where the events are.
+    """
+
+    def __init__(self, name: str, kind: str, sink: Sink, store: Store) -> None:
+        self.name, self._kind, self._sink, self._store = name, kind, sink, store
+        self._waits = Waits(_STEPS_S, random.Random())
+        self._stop = threading.Event()
+        self._trouble = ""
+        self._queued = 0
+        self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """End; what is owed is delivered after the next start."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def status(self) -> SinkStatus:
+        """As of the latest try."""
+        return SinkStatus(
+            name=self.name,
+            kind=self._kind,
+            state="retrying" if self._trouble else "fine",
+            message=self._trouble,
+            delivered=self._store.counter(f"delivered:{self.name}"),
+            queued=self._queued,
+            refused=self._store.counter(f"refused:{self.name}"),
+        )
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._sink.connect()
+                if self._once():
+                    self._waits.reset()
+            except SinkDown as error:
+                if str(error) != self._trouble:
+                    _LOG.warning("sink %s: %s; it is tried again", self.name, error)
+                self._trouble = str(error)
+                self._queued = self._store.queued(self.name)
+                self._stop.wait(self._waits.next())
+        self._sink.close()
+
+    def _once(self) -> bool:
+        """Deliver what is owed; whether anything was."""
+        owed = self._store.pending(self.name, 0, self._sink.window)
+        if not owed:
+            self._well()
+            self._queued = 0
+            self._store.wait(_LOOK_S)
+            return False
+        try:
+            rows = self._sink.deliver(owed)
+        except Refused as error:
+            _LOG.warning("sink %s refuses event %d: %s", self.name, owed[0][0], error)
+            self._store.refuse(self.name, owed[0][0], str(error))
+            return True
+        if rows:
+            self._store.acknowledge(self.name, rows)
+        self._well()
+        self._queued = self._store.queued(self.name)
+        return True
+
+    def _well(self) -> None:
+        if self._trouble:
+            _LOG.info("sink %s works again", self.name)
+        self._trouble = ""

@@ -1,0 +1,283 @@
+"""The outbox as tables: plain functions on one SQLite connection. Who calls them owns the thread.
+
+One connection only, so that the WAL corruption of SQLite before 3.51.3 (which needs two) cannot happen;
+``synchronous=FULL``, so that what was committed outlives a power cut on drives that honour a sync.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sspcab_runtime.daemon.events import Event, decode_event, encode_event
+
+__all__ = [
+    "acknowledge",
+    "count_dropped",
+    "counters",
+    "insert",
+    "latest",
+    "make_room",
+    "open_database",
+    "pending",
+    "queued",
+    "refuse",
+    "restore",
+    "size_bytes",
+]
+
+_SCHEMA = 1
+_PAGE = 4096
+_WAL_PAGES = 200
+_ROOM_ROWS = 64
+"""Rows that are removed at a time when there is no more room."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS events (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    camera TEXT NOT NULL, seq INTEGER NOT NULL,
+    event_id TEXT NOT NULL, phase TEXT NOT NULL, severity INTEGER NOT NULL, data BLOB NOT NULL,
+    UNIQUE (event_id, phase), UNIQUE (camera, seq));
+CREATE TABLE IF NOT EXISTS deliveries (
+    sink TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (sink, row)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS deliveries_by_row ON deliveries (row);
+CREATE TABLE IF NOT EXISTS sequences (camera TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refused (sink TEXT NOT NULL, row INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (sink, row)) WITHOUT ROWID;
+"""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open or make the database, and check it.
+
+    Raises:
+        sqlite3.Error: It cannot be opened, is damaged, or of a later version.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+    try:
+        connection.execute(f"PRAGMA page_size={_PAGE}")
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA mmap_size=0")
+        connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit={_WAL_PAGES * _PAGE}")
+        (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if sound != "ok":
+            raise sqlite3.DatabaseError(f"quick_check: {sound}")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _SCHEMA):
+            raise sqlite3.DatabaseError(f"version {version}, expected {_SCHEMA}")
+        connection.executescript(_TABLES)
+        connection.execute(f"PRAGMA user_version={_SCHEMA}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def insert(connection: sqlite3.Connection, events: Iterable[Event], sinks: Sequence[str]) -> list[Event]:
+    """Keep events in one transaction, and owe each to every sink; they come back with their ``seq``.
+
+    One that is there already (same ``event_id`` and ``phase``) comes back as it was kept.
+
+    Raises:
+        sqlite3.Error: Nothing was kept.
+    """
+    kept = []
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for event in events:
+            known = connection.execute(
+                "SELECT data FROM events WHERE event_id=? AND phase=?", (event.event_id, event.phase)
+            ).fetchone()
+            if known is not None:
+                kept.append(decode_event(known[0]))
+                continue
+            (seq,) = connection.execute(
+                "INSERT INTO sequences VALUES (?, 1) ON CONFLICT (camera) "
+                "DO UPDATE SET seq = seq + 1 RETURNING seq",
+                (event.camera,),
+            ).fetchone()
+            numbered = _with_seq(event, seq)
+            cursor = connection.execute(
+                "INSERT INTO events (camera, seq, event_id, phase, severity, data) VALUES (?, ?, ?, ?, ?, ?)",
+                (event.camera, seq, event.event_id, event.phase, event.severity, encode_event(numbered)),
+            )
+            connection.executemany(
+                "INSERT INTO deliveries VALUES (?, ?)", [(sink, cursor.lastrowid) for sink in sinks]
+            )
+            _count(connection, "generated", 1)
+            kept.append(numbered)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return kept
+
+
+def restore(
+    connection: sqlite3.Connection, saved: Sequence[tuple[Event, Sequence[str]]], sinks: Sequence[str]
+) -> None:
+    """Carry over events of a damaged database with the numbers that they had; sequences go on behind them."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for event, owed in saved:
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO events (camera, seq, event_id, phase, severity, data) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (event.camera, event.seq, event.event_id, event.phase, event.severity, encode_event(event)),
+            )
+            if not cursor.rowcount:
+                continue
+            connection.executemany(
+                "INSERT INTO deliveries VALUES (?, ?)",
+                [(sink, cursor.lastrowid) for sink in owed if sink in sinks],
+            )
+            connection.execute(
+                "INSERT INTO sequences VALUES (?, ?) ON CONFLICT (camera) "
+                "DO UPDATE SET seq = MAX(seq, excluded.seq)",
+                (event.camera, event.seq),
+            )
+            _count(connection, "generated", 1)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def pending(connection: sqlite3.Connection, sink: str, after: int, limit: int) -> list[tuple[int, Event]]:
+    """What a sink is owed, in order, beyond a row."""
+    rows = connection.execute(
+        "SELECT row, data FROM deliveries JOIN events USING (row) WHERE sink=? AND row>? "
+        "ORDER BY row LIMIT ?",
+        (sink, after, limit),
+    )
+    return [(row, decode_event(data)) for row, data in rows.fetchall()]
+
+
+def queued(connection: sqlite3.Connection, sink: str) -> int:
+    """How many events a sink is owed."""
+    return int(connection.execute("SELECT COUNT(*) FROM deliveries WHERE sink=?", (sink,)).fetchone()[0])
+
+
+def acknowledge(connection: sqlite3.Connection, sink: str, rows: Sequence[int]) -> None:
+    """A sink has these for good."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        deleted = 0
+        for row in rows:
+            deleted += connection.execute(
+                "DELETE FROM deliveries WHERE sink=? AND row=?", (sink, row)
+            ).rowcount
+        _count(connection, f"delivered:{sink}", deleted)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def refuse(connection: sqlite3.Connection, sink: str, row: int, reason: str) -> None:
+    """A sink will never take this one: it is set aside."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if connection.execute("DELETE FROM deliveries WHERE sink=? AND row=?", (sink, row)).rowcount:
+            connection.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?)", (sink, row, reason[:200]))
+            _count(connection, f"refused:{sink}", 1)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def latest(
+    connection: sqlite3.Connection, limit: int, before: int | None, camera: str | None
+) -> list[tuple[int, Event]]:
+    """The newest events first."""
+    rows = connection.execute(
+        "SELECT row, data FROM events WHERE row < ? AND (? IS NULL OR camera = ?) ORDER BY row DESC LIMIT ?",
+        (2**62 if before is None else before, camera, camera, limit),
+    )
+    return [(row, decode_event(data)) for row, data in rows.fetchall()]
+
+
+def make_room(connection: sqlite3.Connection, most_bytes: int) -> int:
+    """Remove events until the database is within its size; how many were dropped that some sink was owed.
+
+    Those that all sinks have go first, then the oldest of low severity, then the oldest.
+    """
+    dropped = 0
+    while size_bytes(connection) > most_bytes:
+        delivered = connection.execute(
+            "SELECT row FROM events WHERE row NOT IN (SELECT row FROM deliveries) ORDER BY row LIMIT ?",
+            (_ROOM_ROWS,),
+        ).fetchall()
+        rows = (
+            delivered
+            or connection.execute(
+                "SELECT row FROM events ORDER BY severity, row LIMIT ?", (_ROOM_ROWS,)
+            ).fetchall()
+        )
+        if not rows:
+            break
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for table in ("deliveries", "refused", "events"):
+                connection.executemany(f"DELETE FROM {table} WHERE row=?", rows)
+            if not delivered:
+                dropped += len(rows)
+                _count(connection, "dropped:room", len(rows))
+            _count(connection, "history", len(rows) if delivered else 0)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        connection.execute("PRAGMA incremental_vacuum")
+    return dropped
+
+
+def count_dropped(connection: sqlite3.Connection, reason: str, events: int) -> None:
+    """Events that were generated and never stored."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _count(connection, "generated", events)
+        _count(connection, f"dropped:{reason}", events)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def counters(connection: sqlite3.Connection) -> dict[str, int]:
+    """All that was counted since the database was made."""
+    return dict(connection.execute("SELECT name, value FROM counters").fetchall())
+
+
+def size_bytes(connection: sqlite3.Connection) -> int:
+    """Pages in use, in bytes; free pages are used again."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(pages - free) * _PAGE
+
+
+def _count(connection: sqlite3.Connection, name: str, more: int) -> None:
+    if more:
+        connection.execute(
+            "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) "
+            "DO UPDATE SET value = value + excluded.value",
+            (name, more),
+        )
+
+
+def _with_seq(event: Event, seq: int) -> Event:
+    return msgspec.structs.replace(event, seq=seq)

@@ -1,0 +1,679 @@
+"""The supervisor: frames to workers, verdicts to alarms, events to the store. One thread, never blocked."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from sspcab_edge.protocols import Verdict
+from sspcab_runtime.daemon.alarms import AlarmClosed, AlarmOpened, CameraAlarms
+from sspcab_runtime.daemon.bundles import ServedBundle
+from sspcab_runtime.daemon.camera import Fault, Held, Numbers
+from sspcab_runtime.daemon.captures import Capture, Connection
+from sspcab_runtime.daemon.clock import boot_id, clock_synchronised
+from sspcab_runtime.daemon.config import CameraConfig, Config
+from sspcab_runtime.daemon.drift import DriftWatch
+from sspcab_runtime.daemon.events import SYSTEM, Event, Peak
+from sspcab_runtime.daemon.evidence import EvidenceKeeper
+from sspcab_runtime.daemon.integrity.judge import CameraJudge
+from sspcab_runtime.daemon.loop import Loop
+from sspcab_runtime.daemon.messages import (
+    AddCamera,
+    Captured,
+    GeometryMessage,
+    Judge,
+    Judged,
+    JudgedFrame,
+    RemoveCamera,
+    Reset,
+    SlotFrame,
+)
+from sspcab_runtime.daemon.parts import Answer, PartDecision, Trigger
+from sspcab_runtime.daemon.picture import LatestPicture
+from sspcab_runtime.daemon.scheduling import next_cameras
+from sspcab_runtime.daemon.store import Store
+from sspcab_runtime.daemon.triggered import Ledger, PartQueue
+from sspcab_runtime.daemon.waits import CAMERA_STEPS_S, WORKER_STEPS_S, Waits
+
+__all__ = ["CameraRun", "Supervisor"]
+
+_LOG = logging.getLogger(__name__)
+
+_LIVE_SLOTS, _TRIGGERED_SLOTS = 4, 12
+_TURN_S = 0.05
+_REAP_S = 1.0
+_WELL_FRAMES = 5
+"""A camera has recovered when so many of its frames were scored."""
+
+
+@dataclass(eq=False)
+class CameraRun:
+    """A camera and all that is kept of it while the daemon runs.
+
+    Attributes:
+        connection: The open one.
+        waiting: The newest frame that was not sent yet (live), or those that parts need (triggered).
+        under_way: Frames that the worker has.
+        added: The connection whose memory the serving worker has.
+        faults: Open ones by reason.
+        verdict_fault: Why the latest frame had no verdict, and until when that counts.
+        open: The opening event of each alarm that is open, by zone.
+    """
+
+    name: str
+    config: CameraConfig
+    capture: Capture
+    judge: CameraJudge
+    numbers: Numbers = field(default_factory=Numbers)
+    picture: LatestPicture = field(default_factory=LatestPicture)
+    alarms: CameraAlarms | None = None
+    drift: DriftWatch | None = None
+    parts: PartQueue | None = None
+    connection: Connection | None = None
+    opened_s: float = 0.0
+    ever: bool = False
+    message: str = ""
+    waiting: list[Held] = field(default_factory=list)
+    under_way: list[Held] = field(default_factory=list)
+    added: Connection | None = None
+    faults: dict[str, Fault] = field(default_factory=dict)
+    lost: str | None = None
+    verdict_fault: tuple[str, float] | None = None
+    since_recovery: int = 0
+    open: dict[str | None, Event] = field(default_factory=dict)
+    threshold: float | None = None
+    drifting: bool = False
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+
+    def opened_since(self, now: float) -> float:
+        """Seconds since its connection opened; 0 without one."""
+        return now - self.opened_s if self.connection is not None else 0.0
+
+    @property
+    def free(self) -> bool:
+        """Whether its frames may be scored."""
+        return self.connection is not None and self.lost is None
+
+
+class Supervisor:
+    """Everything that is alive, and what happens next.
+
+    Args:
+        config: Checked.
+        base: Folder of the configuration file, which its paths are relative to.
+        state: The state folder.
+        secrets: Resolves a reference to a secret.
+        store: Started.
+        evidence: Started.
+        ledger: Of parts, loaded.
+        chance: Random numbers for waits.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        base: Path,
+        state: Path,
+        secrets: Callable[[str], str],
+        store: Store,
+        evidence: EvidenceKeeper,
+        ledger: Ledger,
+        chance: random.Random | None = None,
+    ) -> None:
+        self.config, self.loop, self._store, self._evidence = config, Loop(), store, evidence
+        self._ledger = ledger
+        self._boot = boot_id()
+        self._chance = chance or random.Random()
+        self._served_s: dict[str, float] = {}
+        self._requests: dict[int, tuple[str, list[tuple[CameraRun, Held]]]] = {}
+        self._trouble: dict[str, Fault] = {}
+        self._reaped_s = 0.0
+        self.stopping = False
+        self.turned_s = time.monotonic()
+        files = str((base / (config.files or ".")).resolve())
+        self.bundles = {
+            name: ServedBundle(
+                name,
+                str((base / table.path).resolve()),
+                table,
+                self.loop,
+                Waits(WORKER_STEPS_S, self._chance),
+                self._bundle_ready,
+                self._judged,
+                self._unanswered,
+                self._bundle_trouble,
+            )
+            for name, table in config.bundles.items()
+            if any(camera.bundle == name for camera in config.cameras.values())
+        }
+        references = state / "reference"
+        references.mkdir(exist_ok=True)
+        self.cameras = {
+            name: self._camera(name, table, secrets, files, references)
+            for name, table in config.cameras.items()
+        }
+
+    def _camera(
+        self, name: str, table: CameraConfig, secrets: Callable[[str], str], files: str, references: Path
+    ) -> CameraRun:
+        triggered = table.mode == "triggered"
+        capture = Capture(
+            name,
+            table,
+            None if table.password is None else secrets(table.password),
+            files,
+            str(references / f"{name}.view") if table.integrity.moved else None,
+            _TRIGGERED_SLOTS if triggered else _LIVE_SLOTS,
+            self.loop,
+            Waits(CAMERA_STEPS_S, self._chance),
+            lambda connection: self._camera_opened(self.cameras[name], connection),
+            lambda connection, message: self._captured(self.cameras[name], connection, message),
+            lambda connection, reason, message: self._camera_lost(
+                self.cameras[name], connection, reason, message
+            ),
+        )
+        parts = PartQueue(name, table.trigger) if triggered else None
+        return CameraRun(name, table, capture, CameraJudge(table.integrity), parts=parts)
+
+    # the loop
+
+    def turn(self) -> None:
+        """Wait for the next thing, and do it and all that is due."""
+        now = time.monotonic()
+        due = [part for run in self.cameras.values() if run.parts and (part := run.parts.next_deadline())]
+        self.loop.turn(min([_TURN_S, *(deadline - now for deadline in due)]))
+        now = self.turned_s = time.monotonic()
+        if self.stopping:
+            return
+        for bundle in self.bundles.values():
+            bundle.tick(now)
+        for run in self.cameras.values():
+            run.capture.tick(now)
+            self._tick(run, now)
+        for bundle in self.bundles.values():
+            self._feed(bundle, now)
+        if now - self._reaped_s > _REAP_S / 4:
+            self._reaped_s = now
+            self.loop.reap(_REAP_S)
+
+    def working(self, now: float) -> bool:
+        """Whether nothing hangs: no worker owes an answer that is overdue."""
+        workers = [bundle.serving for bundle in self.bundles.values()]
+        return not any(worker is not None and worker.busy and now > worker.due_s for worker in workers)
+
+    def stop(self, seconds: float) -> None:
+        """End all children, within so many seconds; open alarms are closed, waiting parts answered."""
+        now = time.monotonic()
+        self.stopping = True
+        for run in self.cameras.values():
+            if run.parts is not None:
+                self._decide(run, run.parts.close("stopped", now))
+            self._alarm_events(run, run.alarms.gap(now, "stopped") if run.alarms else (), None, None)
+            run.capture.stop()
+        for bundle in self.bundles.values():
+            bundle.stop()
+        until = now + seconds
+        while self.loop.dying and time.monotonic() < until:
+            self.loop.turn(0.02)
+            self.loop.reap(seconds / 2)
+        self.loop.reap(0.0)
+        self.loop.close()
+
+    def reload(self) -> None:
+        """Open every bundle's folder again beside what serves, and change over where that proves itself."""
+        for bundle in self.bundles.values():
+            if bundle.swap(time.monotonic()):
+                _LOG.info("bundle %s: another worker starts beside the one that serves", bundle.name)
+
+    # cameras
+
+    def _camera_opened(self, run: CameraRun, connection: Connection) -> None:
+        opened = connection.opened
+        assert opened is not None
+        _LOG.info(
+            "camera %s: %dx%d %s, %s", run.name, opened.width, opened.height, opened.codec, opened.colour
+        )
+        run.connection, run.ever, run.since_recovery, run.message = connection, True, 0, ""
+        run.opened_s = time.monotonic()
+        run.judge.reset()
+        self._add(run)
+
+    def _camera_lost(self, run: CameraRun, connection: Connection, reason: str, message: str) -> None:
+        now = time.monotonic()
+        if run.connection is connection:
+            run.connection = None
+            self._gap(run, now, message)
+            bundle = self.bundles[run.config.bundle]
+            if run.added is connection:
+                bundle.send(RemoveCamera(camera=run.name))
+                run.added = None
+        if not any(held.connection is connection for held in run.under_way):
+            connection.close()
+        run.message = message
+        if reason == "size":
+            _LOG.warning("camera %s: %s; it is opened again", run.name, message)
+            return
+        run.lost = "stalled" if reason == "stalled" else "lost"
+        self._fault_opened(run, run.lost, message, now)
+
+    def _gap(self, run: CameraRun, now: float, message: str) -> None:
+        """Frames are missing: what was seen before says nothing of what comes."""
+        for held in run.waiting:
+            self._release(run, held)
+            run.numbers.dropped += 1
+        run.waiting.clear()
+        if run.alarms is not None:
+            self._alarm_events(run, run.alarms.gap(now), None, None)
+        if run.parts is not None:
+            self._decide(run, run.parts.camera_fault(message, now))
+
+    def _captured(self, run: CameraRun, connection: Connection, message: Captured) -> None:
+        now = time.monotonic()
+        held = Held(connection, message)
+        run.numbers.count(message)
+        faults = run.judge.frame(message.facts, now)
+        self._integrity(run, now)
+        if faults:
+            run.numbers.faulty += 1
+            self._picture(
+                run, held, JudgedFrame(camera=run.name, slot=message.slot, number=message.number, score=None)
+            )
+            self._release(run, held)
+            return
+        if run.parts is not None:
+            if run.parts.frame(message.monotonic_s, message.number):
+                run.waiting.append(held)
+            else:
+                run.numbers.skipped += 1
+                run.numbers.captured -= 1
+                self._release(run, held)
+        else:
+            for older in run.waiting:
+                run.numbers.dropped += 1
+                self._release(run, older)
+            run.waiting = [held]
+        self._feed(self.bundles[run.config.bundle], now)
+
+    def _tick(self, run: CameraRun, now: float) -> None:
+        self._integrity(run, now)
+        if run.verdict_fault is not None and now > run.verdict_fault[1]:
+            self._fault_closed(run, run.verdict_fault[0], now)
+            run.verdict_fault = None
+        if run.parts is not None:
+            self._decide(run, run.parts.tick(now))
+
+    def _integrity(self, run: CameraRun, now: float) -> None:
+        opened, closed = run.judge.changes()
+        for reason in opened:
+            if reason == "stalled":
+                continue  # its capture process is replaced, which says so
+            self._fault_opened(run, reason, f"the camera is at fault: {reason}", now)
+            self._gap(run, now, reason)
+            self.bundles[run.config.bundle].send(Reset(camera=run.name))
+        for reason in closed:
+            self._fault_closed(run, reason, now)
+
+    def _fault_opened(self, run: CameraRun, reason: str, message: str, now: float) -> None:
+        if reason in run.faults:
+            return
+        fault = run.faults[reason] = Fault.new(reason, now)
+        _LOG.warning("camera %s: %s: %s", run.name, reason, message)
+        self.emit("camera", "opened", run.name, reason, message, event_id=fault.event_id)
+
+    def _fault_closed(self, run: CameraRun, reason: str, now: float) -> None:
+        fault = run.faults.pop(reason, None)
+        if fault is not None:
+            _LOG.info("camera %s: no longer %s", run.name, reason)
+            self.emit(
+                "camera", "closed", run.name, reason, event_id=fault.event_id, duration_s=now - fault.since_s
+            )
+
+    def _release(self, run: CameraRun, held: Held) -> None:
+        run.capture.release(held.connection, held.captured.slot)
+
+    # workers
+
+    def _add(self, run: CameraRun) -> None:
+        """Give a camera's memory to the worker that serves it."""
+        bundle, connection = self.bundles[run.config.bundle], run.connection
+        if bundle.ready is None or connection is None or connection.opened is None or run.added is connection:
+            return
+        if run.added is not None:
+            bundle.send(RemoveCamera(camera=run.name))
+        geometry = connection.geometry
+        bundle.send(
+            AddCamera(
+                camera=run.name,
+                geometry=GeometryMessage(
+                    count=geometry.count, max_pixels=geometry.max_pixels, max_map=geometry.max_map
+                ),
+                threshold=run.config.alarm.threshold,
+            ),
+            (connection.fd,),
+        )
+        run.added = connection
+
+    def _bundle_ready(self, bundle: ServedBundle) -> None:
+        ready = bundle.ready
+        assert ready is not None
+        _LOG.info(
+            "bundle %s: %s on %s, %s",
+            bundle.name,
+            ready.artifact,
+            ready.device,
+            ready.bundle.split(":")[-1][:12],
+        )
+        fault = self._trouble.pop(bundle.name, None)
+        if fault is not None:
+            self.emit(
+                "system",
+                "closed",
+                SYSTEM,
+                fault.reason,
+                f"bundle {bundle.name} serves again",
+                event_id=fault.event_id,
+                bundle=ready.bundle,
+                artifact=ready.artifact,
+            )
+        for run in self.cameras.values():
+            if run.config.bundle != bundle.name:
+                continue
+            now = time.monotonic()
+            if run.alarms is not None:
+                self._alarm_events(run, run.alarms.gap(now), None, None)
+            threshold = run.config.alarm.threshold
+            run.threshold = ready.threshold if threshold is None else threshold
+            run.alarms = None
+            if run.threshold is not None:
+                run.alarms = CameraAlarms(run.config.alarm, run.threshold, ready.normal)
+            run.drift = None if ready.normal is None else DriftWatch(run.config.drift, ready.normal)
+            if run.parts is not None:
+                run.parts.engine_ready()
+            run.added = None
+            self._add(run)
+
+    def _feed(self, bundle: ServedBundle, now: float) -> None:
+        """Send the next frames, if the worker has nothing to do."""
+        if not bundle.idle or bundle.ready is None:
+            return
+        runs = {
+            name: run
+            for name, run in self.cameras.items()
+            if run.config.bundle == bundle.name and run.waiting and run.added is run.connection
+        }
+        waiting = {name: run.waiting[0].captured.monotonic_s for name, run in runs.items()}
+        chosen = next_cameras(waiting, self._served_s, bundle.ready.batch)
+        if not chosen:
+            return
+        sent = []
+        for name in chosen:
+            run = runs[name]
+            held = run.waiting.pop(0)
+            run.under_way.append(held)
+            self._served_s[name] = now
+            sent.append((run, held))
+        request = bundle.judge([_slot_frame(run, held) for run, held in sent], now)
+        if request is None:
+            for run, held in sent:
+                self._lost_frame(run, held)
+        else:
+            self._requests[request.request] = (bundle.name, sent)
+
+    def _lost_frame(self, run: CameraRun, held: Held) -> None:
+        run.under_way.remove(held)
+        run.numbers.dropped += 1
+        self._finish(run, held)
+
+    def _finish(self, run: CameraRun, held: Held) -> None:
+        if held.connection is run.connection:
+            self._release(run, held)
+        elif not any(other.connection is held.connection for other in run.under_way):
+            held.connection.close()
+
+    def _unanswered(self, bundle: ServedBundle, request: Judge) -> None:
+        now = time.monotonic()
+        _, sent = self._requests.pop(request.request, ("", []))
+        for run, held in sent:
+            if run.parts is not None:
+                self._decide(run, run.parts.failed(held.captured.number, "engine", bundle.message, now))
+            self._lost_frame(run, held)
+
+    def _bundle_trouble(self, bundle: ServedBundle, reason: str, message: str, serving: bool) -> None:
+        now = time.monotonic()
+        _LOG.error("bundle %s: %s: %s", bundle.name, reason, message)
+        if serving:
+            self.emit(
+                "system", "noted", SYSTEM, "swap", f"bundle {bundle.name}: {message}; the old one serves on"
+            )
+            return
+        for run in self.cameras.values():
+            if run.config.bundle == bundle.name:
+                run.added = None
+                if run.parts is not None:
+                    self._decide(run, run.parts.engine_fault(message, now))
+        if bundle.name not in self._trouble:
+            fault = self._trouble[bundle.name] = Fault.new(reason, now)
+            self.emit(
+                "system",
+                "opened",
+                SYSTEM,
+                reason,
+                f"bundle {bundle.name}: {message}",
+                event_id=fault.event_id,
+            )
+
+    def _judged(self, bundle: ServedBundle, request: Judge, answer: Judged) -> None:
+        now = time.monotonic()
+        _, sent = self._requests.pop(request.request, ("", []))
+        for (run, held), frame in zip(sent, answer.frames, strict=True):
+            run.under_way.remove(held)
+            if held.connection is not run.connection:  # the camera was lost meanwhile
+                run.numbers.dropped += 1
+            elif frame.fault is not None:
+                self._no_verdict(run, held, frame, now)
+            elif frame.score is None:
+                run.numbers.faulty += 1  # its front-end is warming up
+            else:
+                self._verdict(bundle, run, held, frame, now)
+            self._finish(run, held)
+        self._feed(bundle, now)
+
+    def _no_verdict(self, run: CameraRun, held: Held, frame: JudgedFrame, now: float) -> None:
+        assert frame.fault is not None
+        run.numbers.faulty += 1
+        reason = frame.fault
+        if run.verdict_fault is not None and run.verdict_fault[0] != reason:
+            self._fault_closed(run, run.verdict_fault[0], now)
+        run.verdict_fault = (reason, now + max(run.config.integrity.hold_s, 0.1))
+        self._fault_opened(run, reason, frame.message, now)
+        self._picture(run, held, frame)
+        if run.parts is not None:
+            self._decide(run, run.parts.failed(held.captured.number, "camera", frame.message, now))
+
+    def _verdict(
+        self, bundle: ServedBundle, run: CameraRun, held: Held, frame: JudgedFrame, now: float
+    ) -> None:
+        assert frame.score is not None
+        assert bundle.ready is not None
+        anomalous = None if run.threshold is None else frame.score > run.threshold
+        run.numbers.judged(held, frame.score, anomalous, now)
+        run.since_recovery += 1
+        if run.since_recovery == _WELL_FRAMES:
+            run.capture.well()
+        if run.lost is not None:
+            self._fault_closed(run, run.lost, now)
+            run.lost = None
+        pixels = held.connection.slots.pixels(held.captured.slot, held.captured.height, held.captured.width)
+        heat_map = self._picture(run, held, frame)
+        self._evidence.frame(run.name, pixels, held.captured.monotonic_s)
+        if run.parts is not None:
+            self._decide(
+                run,
+                run.parts.judged(
+                    held.captured.number,
+                    frame.score,
+                    run.threshold,
+                    anomalous,
+                    now,
+                    bundle=bundle.ready.bundle,
+                ),
+            )
+        if run.alarms is not None and run.threshold is not None:
+            changes = run.alarms.push(frame.score, heat_map, held.captured.monotonic_s, held.captured.number)
+            self._alarm_events(run, changes, held, frame)
+        if run.drift is not None:
+            drifting = run.drift.push(frame.score, now)
+            if drifting and not run.drifting:
+                self.emit(
+                    "camera",
+                    "noted",
+                    run.name,
+                    "drift",
+                    "normal scores no longer look as they did when "
+                    "the threshold was fitted: look at the camera, or learn a new threshold",
+                )
+            run.drifting = drifting
+
+    def _picture(self, run: CameraRun, held: Held, frame: JudgedFrame) -> Any:
+        """Keep the picture for the page; the frame's map, a view, or None."""
+        slots, captured = held.connection.slots, held.captured
+        pixels = slots.pixels(captured.slot, captured.height, captured.width)
+        heat_map = slots.map(captured.slot, frame.map_height, frame.map_width) if frame.map_height else None
+        ready = self.bundles[run.config.bundle].ready
+        anomalous = None if frame.score is None or run.threshold is None else frame.score > run.threshold
+        verdict = Verdict(frame.score, run.threshold, anomalous, heat_map)
+        run.picture.keep(pixels, verdict, None if ready is None else ready.heat, time.monotonic())
+        return heat_map
+
+    # events
+
+    def _alarm_events(
+        self,
+        run: CameraRun,
+        changes: Iterable[AlarmOpened | AlarmClosed],
+        held: Held | None,
+        frame: JudgedFrame | None,
+    ) -> None:
+        ready = self.bundles[run.config.bundle].ready
+        for change in changes:
+            facts: dict[str, Any] = {
+                "zone": change.zone,
+                "score": change.score,
+                "frame": change.frame,
+                "threshold": change.threshold,
+                "peak": self._peak(change.peak),
+            }
+            if isinstance(change, AlarmClosed):
+                opened = run.open.pop(change.zone, None)
+                if opened is not None:
+                    event = self._event(
+                        "anomaly",
+                        "closed",
+                        run.name,
+                        change.reason,
+                        event_id=opened.event_id,
+                        bundle=opened.bundle,
+                        artifact=opened.artifact,
+                        duration_s=change.duration_s,
+                        **facts,
+                    )
+                    self._evidence.closed(event, self._store.put)
+                continue
+            assert held is not None
+            assert frame is not None
+            event = self._event(
+                "anomaly",
+                "opened",
+                run.name,
+                "score",
+                bundle=None if ready is None else ready.bundle,
+                artifact=None if ready is None else ready.artifact,
+                **facts,
+            )
+            run.open[change.zone] = event
+            slots, captured = held.connection.slots, held.captured
+            pixels = slots.pixels(captured.slot, captured.height, captured.width)
+            heat_map = None
+            if frame.map_height:
+                heat_map = slots.map(captured.slot, frame.map_height, frame.map_width)
+            self._evidence.opened(
+                event, pixels, heat_map, None if ready is None else ready.heat, self._store.put
+            )
+
+    def _peak(self, peak: Any) -> Peak:
+        wall = time.time() - (time.monotonic() - peak.monotonic_s)
+        return Peak(score=peak.score, frame=peak.frame, wall_s=wall, monotonic_s=peak.monotonic_s)
+
+    def emit(
+        self,
+        kind: Literal["anomaly", "camera", "system"],
+        phase: Literal["opened", "closed", "noted"],
+        camera: str,
+        reason: str,
+        message: str = "",
+        **more: Any,
+    ) -> None:
+        """Make an event of now and keep it."""
+        self._store.put(self._event(kind, phase, camera, reason, message, **more))
+
+    def _event(
+        self, kind: Any, phase: Any, camera: str, reason: str, message: str = "", **more: Any
+    ) -> Event:
+        return Event(
+            kind=kind,
+            phase=phase,
+            event_id=more.pop("event_id", None) or uuid4().hex,
+            camera=camera,
+            reason=reason,
+            message=message,
+            boot_id=self._boot,
+            wall_s=time.time(),
+            monotonic_s=time.monotonic(),
+            clock_synchronised=clock_synchronised(),
+            **more,
+        )
+
+    # parts
+
+    def trigger(self, trigger: Trigger, answer: Answer) -> None:
+        """A part is in front of a camera; in the loop's thread."""
+        run, now = self.cameras[trigger.camera], time.monotonic()
+        assert run.parts is not None
+        earlier = self._ledger.earlier(trigger)
+        if earlier is not None:
+            answer(earlier)
+            return
+        run.answers.setdefault(trigger.part, []).append(answer)
+        if run.parts.waits(trigger.part):
+            return
+        self._ledger.begin(trigger)
+        decisions = run.parts.trigger(trigger, now)
+        self._decide(run, decisions)
+        if self.stopping:
+            self._decide(run, run.parts.close("stopped", now))
+
+    def _decide(self, run: CameraRun, decisions: Sequence[PartDecision]) -> None:
+        for decision in decisions:
+            run.numbers.parts[decision.decision] += 1
+            self._ledger.finish(decision)
+            for answer in run.answers.pop(decision.part, ()):
+                answer(decision)
+
+
+def _slot_frame(run: CameraRun, held: Held) -> SlotFrame:
+    captured = held.captured
+    return SlotFrame(
+        camera=run.name,
+        slot=captured.slot,
+        number=captured.number,
+        height=captured.height,
+        width=captured.width,
+        monotonic_s=captured.monotonic_s,
+        wall_s=captured.wall_s,
+    )

@@ -1,0 +1,225 @@
+"""The pages, as text. Every value that comes from elsewhere is escaped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from html import escape
+
+from sspcab_runtime.daemon.events import Event
+from sspcab_runtime.daemon.status import CameraStatus, DaemonStatus, Score
+
+__all__ = ["camera_page", "cameras_page", "event_page", "events_page", "frame", "health_page", "login_page"]
+
+_TONES = {"fine": "good", "starting": "soft", "fault": "warn", "down": "bad", "ready": "good", "wrong": "bad",
+          "degraded": "bad", "retrying": "warn"}  # fmt: skip
+
+
+def frame(title: str, main: str, status: DaemonStatus, *, live: bool = True) -> str:
+    """A whole page around its main part."""
+    tone, word = ("good", "ready") if status.ready else ("bad", "not ready")
+    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)} - sspcab</title>
+<link rel="stylesheet" href="/static/style.css"><script src="/static/refresh.js" defer></script>
+{'<noscript><meta http-equiv="refresh" content="5"></noscript>' if live else ""}</head><body>
+<header><strong>sspcab</strong><nav><a href="/">Cameras</a><a href="/events">Events</a>
+<a href="/health">Health</a></nav><span class="state badge {tone}">{word}</span></header>
+<main{" data-live" if live else ""}>{main}</main></body></html>"""
+
+
+def login_page(wrong: bool) -> str:
+    """Where a token is asked for."""
+    notice = '<p class="bad">That token is wrong.</p>' if wrong else ""
+    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>sspcab</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="/static/style.css"></head><body>
+<form class="login" method="post" action="/login"><strong>sspcab</strong>{notice}
+<label>Token <input name="token" type="password" autocomplete="current-password" autofocus></label>
+<button>Log in</button><span class="soft">It is in the file <code>token</code> of the state folder.</span>
+</form></body></html>"""
+
+
+def cameras_page(status: DaemonStatus, scores: dict[str, Sequence[Score]]) -> str:
+    """A card for each camera."""
+    cards = "".join(_card(camera, scores[camera.name]) for camera in status.cameras)
+    return f'{_notices(status)}<h1>Cameras</h1><div class="cards">{cards}</div>'
+
+
+def camera_page(camera: CameraStatus, scores: Sequence[Score], events: Sequence[tuple[int, Event]]) -> str:
+    """One camera: its picture, timeline, numbers and events."""
+    facts = [
+        ("State", _badge(camera.state)),
+        ("Faults", escape(", ".join(camera.faults)) or "none"),
+        ("Message", escape(camera.message)),
+        ("Mode", camera.mode),
+        ("Bundle", escape(camera.bundle)),
+        ("Frames", f"{camera.width or '?'} x {camera.height or '?'}, {escape(camera.colour or '?')}"),
+        ("Scored", f"{camera.scored} of {camera.captured}, {camera.fps:.1f} a second"),
+        ("Not scored", f"{camera.dropped} dropped, {camera.skipped} left out, {camera.faulty} at fault, "
+                       f"{camera.bad} damaged"),
+        ("Frame age", "-" if camera.frame_age_ms is None else f"{camera.frame_age_ms:.0f} ms"),
+        ("Score, threshold", f"{_number(camera.score)}, {_number(camera.threshold)}"),
+        ("Connected again", str(camera.reconnects)),
+        ("Parts", ", ".join(f"{escape(name)} {count}" for name, count in camera.parts.items()) or "-"),
+    ]  # fmt: skip
+    rows = "".join(f"<tr><th>{name}</th><td class=num>{value}</td></tr>" for name, value in facts)
+    return (
+        f"<h1>{escape(camera.name)} {_alarm(camera)}</h1><div class=wide>{_picture(camera)}</div>"
+        f"{_timeline(scores, camera.threshold)}<h2>Facts</h2><table>{rows}</table>"
+        f"<h2>Events</h2>{_events(events)}"
+    )
+
+
+def events_page(events: Sequence[tuple[int, Event]], camera: str | None) -> str:
+    """The latest events, newest first."""
+    older = ""
+    if events:
+        which = f"&camera={escape(camera)}" if camera else ""
+        older = f'<p><a href="/events?before={events[-1][0]}{which}">Older</a></p>'
+    return f"<h1>Events</h1>{_events(events)}{older}"
+
+
+def event_page(row: int, event: Event) -> str:
+    """One event with its evidence."""
+    shown = ""
+    if event.evidence is not None:
+        for what in ("overlay", "frame"):
+            path = getattr(event.evidence, what)
+            if path:
+                shown += f'<p class=wide><img src="/evidence/{escape(path)}" alt="{what}"></p>'
+        if event.evidence.clip:
+            shown += (
+                f'<p class=wide><video controls src="/evidence/{escape(event.evidence.clip)}"></video></p>'
+            )
+    peak = "-" if event.peak is None else f"{_number(event.peak.score)} in frame {event.peak.frame}"
+    facts = [
+        ("When", _time(event.wall_s)), ("Camera", escape(event.camera)), ("Number", str(event.seq)),
+        ("Kind", f"{event.kind} {event.phase}: {escape(event.reason)}"), ("Message", escape(event.message)),
+        ("Score, threshold", f"{_number(event.score)}, {_number(event.threshold)}"), ("Peak", peak),
+        ("Zone", escape(event.zone or "-")),
+        ("Lasted", "-" if event.duration_s is None else f"{event.duration_s:.1f} s"),
+        ("Judged by", f"{escape(event.artifact or '-')} of {escape(event.bundle or '-')}"),
+        ("Event", escape(event.event_id)),
+    ]  # fmt: skip
+    rows = "".join(f"<tr><th>{name}</th><td class=num>{value}</td></tr>" for name, value in facts)
+    return f"<h1>Event {row}</h1>{shown}<table>{rows}</table>"
+
+
+def health_page(status: DaemonStatus) -> str:
+    """Bundles, store, sinks."""
+    workers = "".join(
+        f"<tr><td>{escape(w.name)}</td><td>{_badge(w.state)}</td><td>{escape(w.artifact or '-')} on "
+        f"{escape(w.backend or '-')}</td><td class=num>{_number(w.infer_ms)} ms</td>"
+        f"<td class=num>{w.replays} replays, {w.restarts} restarts</td><td>{escape(w.message)}</td></tr>"
+        for w in status.workers
+    )
+    sinks = "".join(
+        f"<tr><td>{escape(s.name)}</td><td>{escape(s.kind)}</td><td>{_badge(s.state)}</td>"
+        f"<td class=num>{s.delivered} delivered, {s.queued} waiting, {s.refused} refused</td>"
+        f"<td>{escape(s.message)}</td></tr>"
+        for s in status.sinks
+    )
+    store = status.store
+    lost = ", ".join(f"{count} {escape(why)}" for why, count in store.dropped.items() if count) or "none"
+    heat = "" if status.temperature_c is None else f", {status.temperature_c:.0f} °C"
+    return (
+        f"{_notices(status)}<h1>Health</h1><p class=soft>Version {escape(status.version)}, running for "
+        f"{status.uptime_s / 3600:.1f} h{heat}</p><h2>Bundles</h2><table><tr><th>Bundle</th><th>State</th>"
+        f"<th>Runs</th><th>Inference</th><th>Proofs</th><th></th></tr>{workers}</table>"
+        f"<h2>Events</h2><table><tr><th>State</th><th>Generated</th><th>Stored</th><th>In memory</th>"
+        f"<th>Dropped</th></tr><tr><td>{_badge(store.state)}</td><td class=num>{store.generated}</td>"
+        f"<td class=num>{store.stored}</td><td class=num>{store.memory}</td><td>{lost}</td></tr></table>"
+        f"<h2>Sinks</h2><table><tr><th>Sink</th><th>Kind</th><th>State</th><th></th><th></th></tr>{sinks}</table>"
+    )
+
+
+def _card(camera: CameraStatus, scores: Sequence[Score]) -> str:
+    name = escape(camera.name)
+    return (
+        f'<div class="card"><a href="/cameras/{name}">{_picture(camera)}</a><div class="in"><div class="row">'
+        f'<a href="/cameras/{name}"><strong>{name}</strong></a>{_badge(camera.state)}{_alarm(camera)}'
+        f'<span class="right num soft">{camera.fps:.1f} fps</span></div>'
+        f'<div class="row soft num">score {_number(camera.score)}, threshold {_number(camera.threshold)}'
+        f'<span class="right">{escape(", ".join(camera.faults))}</span></div>'
+        f"{_timeline(scores, camera.threshold)}</div></div>"
+    )
+
+
+def _picture(camera: CameraStatus) -> str:
+    if camera.captured == 0:
+        return '<div class="none">no picture yet</div>'
+    return (
+        f'<img src="/picture/{escape(camera.name)}.jpg?{camera.captured}" alt="latest frame with heat map">'
+    )
+
+
+def _timeline(scores: Sequence[Score], threshold: float | None) -> str:
+    """Scores over time as SVG, with the threshold."""
+    if len(scores) < 2:
+        return ""
+    values = [score.score for score in scores] + ([] if threshold is None else [threshold])
+    low, high = min(values), max(values)
+    room = (high - low) * 0.08 or 1.0
+    low, high = low - room, high + room
+    begin, end = scores[0].wall_s, scores[-1].wall_s
+
+    def y(value: float) -> float:
+        return 90 - 90 * (value - low) / (high - low)
+
+    points = " ".join(
+        f"{600 * (score.wall_s - begin) / max(end - begin, 1e-9):.1f},{y(score.score):.1f}"
+        for score in scores
+    )
+    line = ""
+    if threshold is not None:
+        line = f'<line class="threshold" x1="0" x2="600" y1="{y(threshold):.1f}" y2="{y(threshold):.1f}"/>'
+    return (
+        f'<svg class="line" viewBox="0 0 600 90" preserveAspectRatio="none" role="img" '
+        f'aria-label="scores of the latest {end - begin:.0f} seconds">{line}<polyline class="score" '
+        f'points="{points}"/></svg>'
+    )
+
+
+def _events(events: Sequence[tuple[int, Event]]) -> str:
+    if not events:
+        return '<p class="soft">None yet.</p>'
+    rows = ""
+    for row, event in events:
+        tone = {"anomaly": "bad", "camera": "warn", "system": "warn"}[event.kind]
+        picture = ""
+        if event.evidence is not None and event.evidence.overlay:
+            picture = (
+                f'<a href="/events/{row}"><img src="/evidence/{escape(event.evidence.overlay)}" alt=""></a>'
+            )
+        rows += (
+            f'<tr><td class=num><a href="/events/{row}">{_time(event.wall_s)}</a></td>'
+            f"<td>{escape(event.camera)}</td>"
+            f'<td><span class="badge {tone}">{event.kind} {event.phase}</span></td><td>{escape(event.reason)}'
+            f"{' in ' + escape(event.zone) if event.zone else ''}</td>"
+            f"<td class=num>{_number(event.score)}</td><td>{escape(event.message)}</td>"
+            f"<td>{picture}</td></tr>"
+        )
+    return (
+        "<table><tr><th>When</th><th>Camera</th><th>What</th><th>Reason</th><th>Score</th><th></th><th></th></tr>"
+        f"{rows}</table>"
+    )
+
+
+def _notices(status: DaemonStatus) -> str:
+    return "".join(f'<div class="notice">{escape(problem)}</div>' for problem in status.problems)
+
+
+def _badge(state: str) -> str:
+    return f'<span class="badge {_TONES.get(state, "soft")}">{escape(state)}</span>'
+
+
+def _alarm(camera: CameraStatus) -> str:
+    return '<span class="badge bad">anomaly</span>' if camera.alarm else ""
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _time(wall_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_s))
