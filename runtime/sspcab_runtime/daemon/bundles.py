@@ -275,7 +275,7 @@ class ServedBundle:
             same = [at for at, *what in self._failures if tuple(what) == artifact and now - at < _FAILURES_S]
             if len(same) >= _FAILURES:
                 self._avoid.add(artifact)
-        elif reason in ("proof", "configuration") and self._avoid:
+        elif self._avoid:
             self._avoid.clear()  # nothing else is left: whatever there is has to be tried again
         self.message = message
         if isinstance(request, Judge):

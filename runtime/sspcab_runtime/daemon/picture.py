@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ _QUALITY = 80
 @dataclass(frozen=True)
 class _Latest:
     pixels: npt.NDArray[np.uint8]
-    verdict: Verdict
+    verdict: Verdict | None
     heat: tuple[float, float] | None
 
 
@@ -42,19 +42,23 @@ class LatestPicture:
     def keep(
         self,
         pixels: npt.NDArray[np.uint8],
-        verdict: Verdict,
+        verdict: Verdict | None,
         heat: tuple[float, float] | None,
         now: float,
     ) -> None:
-        """Remember a frame, (H, W, 3) uint8 RGB, as of monotonic time ``now``; both arrays are copied."""
+        """Remember a frame, (H, W, 3) uint8 RGB, as of monotonic time ``now``; arrays are copied.
+
+        Without a verdict it is shown as it is.
+        """
         if now - self._kept_s < self._every_s:
             return
         self._kept_s = now
         height, width = pixels.shape[:2]
         step = max(1, -(-max(height, width) // _SIDE))
         small = np.ascontiguousarray(pixels[::step, ::step])
-        heat_map = None if verdict.map is None else verdict.map.copy()
-        latest = _Latest(small, Verdict(verdict.score, verdict.threshold, verdict.anomalous, heat_map), heat)
+        if verdict is not None and verdict.map is not None:
+            verdict = replace(verdict, map=verdict.map.copy())
+        latest = _Latest(small, verdict, heat)
         with self._lock:
             self._latest, self._jpeg = latest, None
 
@@ -64,7 +68,9 @@ class LatestPicture:
             latest, jpeg = self._latest, self._jpeg
         if latest is None or jpeg is not None:
             return jpeg
-        drawn = draw_overlay(latest.pixels, latest.verdict, heat=latest.heat)
+        drawn = latest.pixels
+        if latest.verdict is not None:
+            drawn = draw_overlay(latest.pixels, latest.verdict, heat=latest.heat)
         done, data = cv2.imencode(
             ".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
         )

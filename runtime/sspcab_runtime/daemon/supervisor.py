@@ -547,7 +547,9 @@ class Supervisor:
         heat_map = slots.map(captured.slot, frame.map_height, frame.map_width) if frame.map_height else None
         ready = self.bundles[run.config.bundle].ready
         anomalous = None if frame.score is None or run.threshold is None else frame.score > run.threshold
-        verdict = Verdict(frame.score, run.threshold, anomalous, heat_map)
+        verdict = None
+        if frame.score is not None:
+            verdict = Verdict(frame.score, run.threshold, anomalous, heat_map)
         run.picture.keep(pixels, verdict, None if ready is None else ready.heat, time.monotonic())
         return heat_map
 

@@ -22,8 +22,10 @@ _CLIPPED = 250
 _ROWS = 64
 """Rows of the frame at full resolution in which sharpness is measured."""
 _SHIFT_EVERY = 15
-_REFERENCE_AFTER, _REFERENCE_FRAMES = 5, 15
-"""Frames that are passed over (exposure settles), and that the reference view is the median of."""
+_REFERENCE_VIEWS = 10
+"""Views, one in so many frames as shifts are measured in, that the reference view is the median of."""
+_STILL_VIEW = 0.01
+"""Share of the width by which these may differ; where they differ by more, the scene itself moves."""
 _SAME_VIEW = 0.08
 """Response of the phase correlation below which two views do not match at all."""
 
@@ -34,14 +36,15 @@ class FactsMeter:
     """Measures frame after frame of one connection.
 
     Args:
-        reference: File of the reference view, a grey (h, 160) uint8 array: read where it exists, made of the
-            first frames where not. None measures no shift.
+        reference: File of the reference view, a grey (h, 160) uint8 array: read where it exists, else made
+            of the first views that stay where they are. None measures no shift.
     """
 
     def __init__(self, reference: Path | None = None) -> None:
         self._file = reference
         self._reference = None if reference is None else _read(reference)
         self._first: list[Grey] = []
+        self._moving = False
         self._before: Grey | None = None
         self._number = 0
         self._window: npt.NDArray[np.float32] | None = None
@@ -66,27 +69,37 @@ class FactsMeter:
         return facts
 
     def _shift(self, small: Grey) -> float | None:
-        if self._file is None:
+        if self._file is None or self._number % _SHIFT_EVERY:
             return None
         if self._reference is None:
             self._learn(small)
             return None
-        if self._number % _SHIFT_EVERY or self._reference.shape != small.shape:
+        return self._between(self._reference, small)
+
+    def _between(self, one: Grey, other: Grey) -> float | None:
+        """Shift between two views as a share of the width; None where they do not match at all."""
+        if one.shape != other.shape:
             return None
-        if self._window is None:
-            self._window = np.asarray(cv2.createHanningWindow(small.shape[::-1], cv2.CV_32F), np.float32)
-        (x, y), response = cv2.phaseCorrelate(
-            self._reference.astype(np.float32), small.astype(np.float32), self._window
-        )
-        return float(np.hypot(x, y)) / small.shape[1] if response >= _SAME_VIEW else None
+        if self._window is None or self._window.shape != one.shape:
+            self._window = np.asarray(cv2.createHanningWindow(one.shape[::-1], cv2.CV_32F), np.float32)
+        (x, y), response = cv2.phaseCorrelate(one.astype(np.float32), other.astype(np.float32), self._window)
+        return float(np.hypot(x, y)) / one.shape[1] if response >= _SAME_VIEW else None
 
     def _learn(self, small: Grey) -> None:
-        if self._number < _REFERENCE_AFTER:
-            return
-        self._first.append(small)
-        if len(self._first) < _REFERENCE_FRAMES:
-            return
         assert self._file is not None
+        if self._number == 0:
+            return  # exposure settles
+        if self._first:
+            shift = self._between(self._first[0], small)
+            if shift is None or shift > _STILL_VIEW:
+                self._first.clear()
+                if not self._moving:
+                    _LOG.warning("the scene itself moves: that the camera is moved cannot be seen")
+                self._moving = True
+                return
+        self._first.append(small)
+        if len(self._first) < _REFERENCE_VIEWS:
+            return
         self._reference = np.median(np.stack(self._first), axis=0).astype(np.uint8)
         self._first.clear()
         try:

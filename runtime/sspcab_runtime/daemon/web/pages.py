@@ -11,6 +11,9 @@ from sspcab_runtime.daemon.status import CameraStatus, DaemonStatus, Score
 
 __all__ = ["camera_page", "cameras_page", "event_page", "events_page", "frame", "health_page", "login_page"]
 
+_GAP_S = 2.0
+"""Scores that are further apart are not joined by a line."""
+
 _TONES = {"fine": "good", "starting": "soft", "fault": "warn", "down": "bad", "ready": "good", "wrong": "bad",
           "degraded": "bad", "retrying": "warn"}  # fmt: skip
 
@@ -166,17 +169,19 @@ def _timeline(scores: Sequence[Score], threshold: float | None) -> str:
     def y(value: float) -> float:
         return 90 - 90 * (value - low) / (high - low)
 
-    points = " ".join(
-        f"{600 * (score.wall_s - begin) / max(end - begin, 1e-9):.1f},{y(score.score):.1f}"
-        for score in scores
-    )
+    parts: list[list[str]] = [[]]
+    for before, score in zip([scores[0], *scores], scores, strict=False):
+        if score.wall_s - before.wall_s > _GAP_S:
+            parts.append([])
+        x = 600 * (score.wall_s - begin) / max(end - begin, 1e-9)
+        parts[-1].append(f"{x:.1f},{y(score.score):.1f}")
+    lines = "".join(f'<polyline class="score" points="{" ".join(part)}"/>' for part in parts)
     line = ""
     if threshold is not None:
         line = f'<line class="threshold" x1="0" x2="600" y1="{y(threshold):.1f}" y2="{y(threshold):.1f}"/>'
     return (
         f'<svg class="line" viewBox="0 0 600 90" preserveAspectRatio="none" role="img" '
-        f'aria-label="scores of the latest {end - begin:.0f} seconds">{line}<polyline class="score" '
-        f'points="{points}"/></svg>'
+        f'aria-label="scores of the latest {end - begin:.0f} seconds">{line}{lines}</svg>'
     )
 
 

@@ -1,0 +1,62 @@
+"""Makes engines lie, hang, crawl or crash, in worker processes only, by files in ``$SSPCAB_TEST_FAULTS``.
+
+Python imports this by itself where the folder is on the path. The product knows nothing of it. Files:
+``shift`` (is added to all scores), ``slow`` (seconds per call), ``hang``, ``crash``.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_TARGET = "sspcab_runtime.engines.base"
+
+
+def _patch(module: ModuleType) -> None:
+    folder = Path(os.environ["SSPCAB_TEST_FAULTS"])
+    engine: Any = module.GraphEngine
+    infer = engine.infer
+
+    def broken(self: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if (folder / "crash").exists():
+            os.abort()
+        while (folder / "hang").exists():
+            time.sleep(0.05)
+        if (folder / "slow").exists():
+            time.sleep(float((folder / "slow").read_text()))
+        outputs = dict(infer(self, inputs))
+        if (folder / "shift").exists():
+            outputs["score"] = outputs["score"] + float((folder / "shift").read_text())
+        return outputs
+
+    engine.infer = broken
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != _TARGET:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None or spec.loader is None:
+            return None
+        load = spec.loader.exec_module
+
+        def execute(module: ModuleType) -> None:
+            load(module)
+            _patch(module)
+
+        spec.loader.exec_module = execute  # type: ignore[method-assign]
+        return spec
+
+
+if "SSPCAB_TEST_FAULTS" in os.environ and any("daemon.worker" in word for word in sys.orig_argv):
+    sys.meta_path.insert(0, _Finder())
