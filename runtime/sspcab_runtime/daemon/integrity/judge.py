@@ -12,11 +12,14 @@ __all__ = ["CameraJudge"]
 
 _FLAT = 6.0
 """Standard deviation of the luma (levels) below which a dark picture is black."""
-_STILL = 0.05
+_STILL = 0.1
 """Mean change (levels) between grey copies below which a picture is the same again.
 
-A repeated picture that is encoded anew changes by 0.00 to 0.03 levels; the noise of a sensor by 0.3 and more,
-which averaging into the small copy leaves at 0.1 and more."""
+A repeated picture in H.264 changes by 0.00 to 0.06 levels, and by up to 1.5 at key frames, one at a time; the
+noise of a sensor (standard deviation of half a level and more) by 0.27 and more with every frame. A camera
+whose encoder removes all noise of a quiet scene looks frozen: for that one the check has to be off."""
+_LIVELY = 2
+"""So many frames in a row that do change are not a frozen camera's."""
 _NORMAL_FRAMES = 30
 """Frames of the camera's own normal sharpness."""
 _LEARN_EVERY_S = 2.0
@@ -43,6 +46,7 @@ class CameraJudge:
     def reset(self) -> None:
         """A new connection: what was still or far is not known any more. Open faults stay until disproved."""
         self._still_since: float | None = None
+        self._lively = 0
         self._blurred = 0
         self._moved = 0
         self._learned_s = float("-inf")
@@ -88,7 +92,8 @@ class CameraJudge:
         return found
 
     def _is_frozen(self, facts: Facts, now: float) -> bool:
-        if facts.change is None or facts.change > _STILL:
+        self._lively = self._lively + 1 if facts.change is None or facts.change > _STILL else 0
+        if facts.change is None or self._lively >= _LIVELY:
             self._still_since = None
             return False
         if self._still_since is None:

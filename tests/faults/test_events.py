@@ -1,0 +1,326 @@
+"""Events are kept: through kills, damaged databases, full disks and brokers that are gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from definitions.running_daemon import free_port, wait_for
+from sspcab_edge.errors import OutputError
+from sspcab_runtime.daemon.config import JsonLinesConfig, MqttConfig, StoreConfig
+from sspcab_runtime.daemon.events import Event
+from sspcab_runtime.daemon.sinks.json_lines import JsonLinesSink
+from sspcab_runtime.daemon.sinks.mqtt import MqttSink
+from sspcab_runtime.daemon.sinks.runner import SinkRunner
+from sspcab_runtime.daemon.store import Store
+
+_WRITER = """
+import sys, threading, time
+from pathlib import Path
+from sspcab_runtime.daemon.config import StoreConfig
+from sspcab_runtime.daemon.events import Event
+from sspcab_runtime.daemon.store import Store
+store = Store(Path(sys.argv[1]), StoreConfig(), ("sink",))
+store.start()
+lock = threading.Lock()
+def stored(event):
+    with lock:
+        sys.stdout.write(f"{event.event_id} {event.seq}\\n")
+        sys.stdout.flush()
+number = 0
+while True:
+    number += 1
+    store.put(Event(kind="anomaly", phase="opened", event_id=f"{sys.argv[2]}-{number}",
+                    camera=f"c{number % 2}", reason="score", boot_id="b", wall_s=0.0,
+                    monotonic_s=0.0), stored)
+    time.sleep(0.005)
+"""
+
+
+def event(number: int, camera: str = "one", kind: str = "anomaly") -> Event:
+    """Some event."""
+    return Event(
+        kind=kind,  # type: ignore[arg-type]
+        phase="noted",
+        event_id=uuid4().hex,
+        camera=camera,
+        reason="score",
+        message=str(number),
+        boot_id="boot",
+        wall_s=float(number),
+        monotonic_s=float(number),
+    )
+
+
+def database(folder: Path) -> sqlite3.Connection:
+    """A look at the file while nobody else has it."""
+    return sqlite3.connect(folder / "events.db")
+
+
+def test_nothing_acknowledged_is_lost_by_kills(tmp_path: Path, scale: int) -> None:
+    """S1: SIGKILL at random times; what was acknowledged is there, numbered without gaps."""
+    chance, kills = random.Random(20), 6 * scale * (5 if scale > 1 else 1)
+    acknowledged: dict[str, int] = {}
+    for run in range(kills):
+        child = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path), str(run)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        first = child.stdout.readline()
+        time.sleep(chance.uniform(0, 0.6))
+        child.send_signal(signal.SIGKILL)
+        out, _ = child.communicate(timeout=30)
+        for line in (first + out).splitlines():
+            words = line.split()
+            if len(words) == 2:
+                acknowledged[words[0]] = int(words[1])
+    connection = database(tmp_path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    stored = dict(connection.execute("SELECT event_id, seq FROM events").fetchall())
+    for camera in ("c0", "c1"):
+        rows = connection.execute("SELECT seq FROM events WHERE camera=? ORDER BY row", (camera,)).fetchall()
+        assert [seq for (seq,) in rows] == list(range(1, len(rows) + 1))
+    connection.close()
+    print(f"{kills} kills, {len(acknowledged)} events acknowledged, {len(stored)} stored")
+    assert len(acknowledged) > 40 * kills / 2
+    assert acknowledged.items() <= stored.items()
+
+
+def test_every_acknowledged_commit_is_synced(tmp_path: Path) -> None:
+    """S2 (a): as many syncs as transactions, counted by the kernel's calls."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    script = _WRITER.replace("while True:", "for _ in range(20):").replace(
+        "time.sleep(0.005)", "store.flush(5)"
+    )
+    log = tmp_path / "calls"
+    subprocess.run(
+        [strace, "-f", "-e", "trace=fdatasync,fsync", "-o", str(log), sys.executable, "-c",
+         script + "store.stop(5)", str(tmp_path), "r"],
+        check=True, timeout=60, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert len([line for line in log.read_text().splitlines() if "sync(" in line]) >= 20
+
+
+def test_a_damaged_database_is_put_aside(tmp_path: Path, scale: int) -> None:
+    """S5: started within 5 s, the old file kept, what is readable saved, and an event says so."""
+    (tmp_path / "one").mkdir()
+    store = Store(tmp_path / "one", StoreConfig(), ("sink",))
+    store.start()
+    for number in range(300):
+        store.put(event(number))
+    assert store.flush(20)
+    store.stop(5)
+    whole = (tmp_path / "one" / "events.db").read_bytes()
+    chance, saved = random.Random(21), []
+    for case in range(10 * scale):
+        folder = tmp_path / f"case {case}"
+        folder.mkdir()
+        data = bytearray(whole)
+        if case % 2:
+            data = data[: chance.randrange(1, len(data))]
+        else:
+            for _ in range(200):
+                data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        (folder / "events.db").write_bytes(bytes(data))
+        begin = time.monotonic()
+        store = Store(folder, StoreConfig(), ("sink",))
+        store.start()
+        store.put(event(1000))
+        assert store.flush(5), store.status()
+        assert time.monotonic() - begin <= 5
+        found = store.events(1000, None, None)
+        aside = [file.name for file in folder.glob("*.corrupt-*")]
+        if aside:
+            assert any(one.reason == "database" and "was damaged" in one.message for _, one in found)
+            saved.append(len(found) - 2)
+        assert store.status().state == "fine"
+        store.stop(5)
+        connection = database(folder)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+    print(f"{len(saved)} of {10 * scale} were put aside; events saved of 300: {sorted(saved)}")
+    assert len(saved) > 5 * scale
+
+
+def test_a_full_disk_is_counted_and_recovers(tmp_path: Path) -> None:
+    """S3: generated = stored + memory + dropped, always; alarms stay, and writing goes on by itself."""
+    store = Store(tmp_path, StoreConfig(memory=50), ("sink",))
+    store.start()
+    for number in range(20):
+        store.put(event(number))
+    assert store.flush(10)
+    full = store.call(lambda connection: connection.execute("PRAGMA max_page_count=1").fetchone()[0])
+    full.result(5)
+    for number in range(400):
+        store.put(event(number, kind="anomaly" if number % 4 == 0 else "camera"))
+    wait_for(lambda: store.status().state == "degraded", 10, "degraded")
+    store.flush(5)
+    status = store.status()
+    assert status.generated == 420
+    assert status.generated == status.stored + status.memory + sum(status.dropped.values())
+    assert status.memory <= 50
+    begin = time.monotonic()
+    store.call(lambda connection: connection.execute("PRAGMA max_page_count=1000000").fetchone()).result(5)
+    wait_for(lambda: store.status().state == "fine", 5, "writing again")
+    status = store.status()
+    print(f"writing again after {time.monotonic() - begin:.1f} s: {status}")
+    assert status.generated == 420 == status.stored + sum(status.dropped.values())
+    assert status.memory == 0
+    kept = [one for _, one in store.events(500, None, None)]
+    assert sum(one.kind == "anomaly" for one in kept) >= 50
+    store.stop(5)
+
+
+def test_the_size_has_a_cap(tmp_path: Path) -> None:
+    """S6: within the cap; delivered events go first; the rest is counted."""
+    store = Store(tmp_path, StoreConfig(max_mb=1), ("sink",))
+    store.start()
+    for number in range(6000):
+        store.put(event(number))
+    assert store.flush(60)
+    status = store.status()
+    assert status.size_mb <= 1.1
+    assert (tmp_path / "events.db-wal").stat().st_size <= 4 * 2**20
+    assert status.dropped["room"] > 0
+    assert status.generated == 6000 == status.stored + status.dropped["room"]
+    assert store.queued("sink") == status.stored
+    store.stop(5)
+
+
+def test_one_daemon_a_folder(tmp_path: Path) -> None:
+    """R3: the second is told at once."""
+    store = Store(tmp_path, StoreConfig(), ())
+    with pytest.raises(OutputError, match="another daemon uses"):
+        Store(tmp_path, StoreConfig(), ())
+    store.start()
+    store.stop(5)
+    again = Store(tmp_path, StoreConfig(), ())
+    again.start()
+    again.stop(5)
+
+
+class Broker:
+    """A real mosquitto that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+        if not Path(program).exists():
+            pytest.skip("mosquitto is not installed: no broker to test with")
+        self.port = free_port()
+        (folder / "mosquitto.conf").write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
+            f"persistence_location {folder}/\nautosave_interval 1\nautosave_on_changes true\nuser root\n"
+        )
+        self._command = [program, "-c", str(folder / "mosquitto.conf")]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        import socket
+
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def listens() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        wait_for(listens, 10, "the broker listens")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+@pytest.fixture
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """It is not started yet."""
+    made = Broker(tmp_path_factory.mktemp("broker"))
+    yield made
+    made.kill()
+
+
+def test_a_broker_that_dies(tmp_path: Path, broker: Broker) -> None:
+    """M1: all that was generated arrives, in order per camera, few of them twice."""
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    got: list[dict[str, object]] = []
+    broker.start()
+
+    def listen() -> paho.Client:
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id="listener", clean_session=False)
+        client.on_message = lambda _, __, message: got.append(json.loads(message.payload))
+        client.on_connect = lambda c, *_: c.subscribe("sspcab/+/anomaly", qos=1)
+        client.connect("127.0.0.1", broker.port)
+        client.reconnect_delay_set(0.2, 0.5)  # type: ignore[arg-type]
+        client.loop_start()
+        return client
+
+    listener = listen()
+    store = Store(tmp_path, StoreConfig(), ("mqtt",))
+    store.start()
+    config = MqttConfig(host="127.0.0.1", port=broker.port)
+    sink = MqttSink("mqtt", config, lambda reference: "", tmp_path, tmp_path)
+    runner = SinkRunner("mqtt", "mqtt", sink, store)
+    runner.start()
+    generated = 0
+    for outage in range(3):
+        for _ in range(100):
+            store.put(event(generated, camera=f"c{generated % 2}"))
+            generated += 1
+            time.sleep(0.002)
+        if outage < 2:
+            broker.kill()
+            for _ in range(100):
+                store.put(event(generated, camera=f"c{generated % 2}"))
+                generated += 1
+            wait_for(lambda: runner.status().state == "retrying", 10, "noticed")
+            broker.start()
+    wait_for(lambda: len({one["event_id"] for one in got}) == generated, 30, "all delivered")
+    wait_for(lambda: store.queued("mqtt") == 0, 10, "nothing is owed any more")
+    status = runner.status()
+    assert status.delivered == generated
+    assert len(got) - generated <= 2 * 20
+    for camera in ("c0", "c1"):
+        numbers = [one["seq"] for one in got if one["camera"] == camera]
+        firsts = list(dict.fromkeys(numbers))
+        assert firsts == sorted(firsts)  # type: ignore[type-var]
+    print(f"{generated} generated, {len(got)} received, {len(got) - generated} twice")
+    runner.stop(5)
+    listener.disconnect()
+    listener.loop_stop()
+    store.stop(5)
+
+
+def test_lines_of_a_file(tmp_path: Path) -> None:
+    """Each event is a line; a full file becomes .1; the disk's refusal is no loss."""
+    store = Store(tmp_path, StoreConfig(), ("lines",))
+    store.start()
+    sink = JsonLinesSink("lines", JsonLinesConfig(path="out/events.jsonl", max_mb=1), str, tmp_path, tmp_path)
+    runner = SinkRunner("lines", "jsonl", sink, store)
+    runner.start()
+    for number in range(500):
+        store.put(event(number))
+    wait_for(lambda: runner.status().delivered == 500, 20, "all lines written")
+    lines = [json.loads(line) for line in (tmp_path / "out/events.jsonl").read_text().splitlines()]
+    assert [line["seq"] for line in lines] == list(range(1, 501))
+    assert os.stat(tmp_path / "out/events.jsonl").st_mode & 0o077 == 0
+    runner.stop(5)
+    store.stop(5)
