@@ -7,11 +7,13 @@ READY := $(VENV)/.ready
 export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test lint bench arm64 clean
+.PHONY: help setup demo daemon soak test lint bench arm64 clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, export the demo detector, verify it, run it on pictures and a video, benchmark it"
+	@echo "make daemon the demo as a service: a film as two cameras, page on http://127.0.0.1:8787"
+	@echo "make soak   set up, run the fault matrix at its full size (an hour)"
 	@echo "make test   set up, run all tests"
 	@echo "make lint   set up, check format, lint, types and import contracts"
 	@echo "make bench  set up, benchmark the demo bundle and the forms of the block"
@@ -29,8 +31,15 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/sspcab-edge demo
 
+daemon: $(READY)
+	$(BIN)/sspcab-edge demo --only-bundle
+	$(BIN)/sspcab-daemon --config examples/daemon/edge.toml
+
 test: $(READY)
 	$(BIN)/python -m pytest
+
+soak: $(READY)
+	SSPCAB_FAULTS=long $(BIN)/python -m pytest -s --timeout=3600 tests/faults
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
