@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo daemon soak test lint bench arm64 clean
+.PHONY: help setup system demo daemon soak test lint bench arm64 clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make daemon the demo as a service: a film as two cameras, page on http://127.0.0.1:8787"
 	@echo "make soak   set up, run the fault matrix at its full size (an hour)"
 	@echo "make test   set up, run all tests"
+	@echo "make system install Debian packages that some tests use (root)"
 	@echo "make lint   set up, check format, lint, types and import contracts"
 	@echo "make bench  set up, benchmark the demo bundle and the forms of the block"
 	@echo "make arm64  set up, check a bundle on emulated CPUs: arm64, Haswell, Nehalem (root, Debian; BUNDLE=...)"
@@ -30,6 +31,15 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	$(BIN)/sspcab-edge demo
+
+# Debian packages that tests use where they are there: a broker, GStreamer, strace, systemd-analyze. Root only.
+system:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  timeout 300 sh -c "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends mosquitto strace systemd gstreamer1.0-tools gstreamer1.0-plugins-base \
+	    gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav" > /dev/null \
+	  || echo "Debian packages could not be installed: the tests that need them are skipped"; \
+	else echo "not root on Debian: tests that need a broker, GStreamer or strace are skipped where they lack"; fi
 
 daemon: $(READY)
 	$(BIN)/sspcab-edge demo --only-bundle

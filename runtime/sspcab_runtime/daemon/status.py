@@ -122,7 +122,6 @@ class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreStatus
     sinks: tuple[SinkStatus, ...]
     temperature_c: float | None = None
-    throttled: bool = False
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):

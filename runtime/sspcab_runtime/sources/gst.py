@@ -37,6 +37,9 @@ _NAMED = {
     "sRGB": (1, 1),
 }
 """Colorimetry by name -> (GstVideoColorRange, GstVideoColorMatrix)."""
+_SITES = {"mpeg2": "left", "jpeg": "center", "cosited": "topleft", "dv": "topleft"}
+"""Where chroma samples lie: GStreamer's word -> FFmpeg's."""
+_CAPS = re.compile(rf"GstIdentity:{_NAME}\.GstPad:src: caps = video/x-raw, ([^\n]+)")
 _WORDS = {4: "fcc", 1: "bt709", 5: "bt601", 7: "smpte240m", 9: "bt2020"}
 
 
@@ -92,6 +95,7 @@ class GstStream:
         luma, chroma = -(-self.width // 4) * 4, -(-((self.width + 1) // 2) // 4) * 4
         self._strides = (luma, chroma, chroma)
         self._rows = (even, even // 2, even // 2)
+        self._decoder = self._open_decoder()
         self._bytes = sum(stride * rows for stride, rows in zip(self._strides, self._rows, strict=True))
 
     def __iter__(self) -> Iterator[Any]:
@@ -114,7 +118,7 @@ class GstStream:
     def _caps(self, options: StreamOptions) -> tuple[int, int, float | None, Colour]:
         until = time.monotonic() + options.open_s
         while True:
-            found = read_caps(self._said.decode("utf-8", "replace"), options.assumed)
+            found = read_caps(self._said.decode("utf-8", "replace"))
             if found is not None:
                 width, height, _, _ = found
                 if width * height > options.max_pixels:
@@ -127,7 +131,7 @@ class GstStream:
             self._listen(0.05)
             if self._child.poll() is not None:
                 self._listen(0.0)
-                if read_caps(self._said.decode("utf-8", "replace"), options.assumed) is None:
+                if read_caps(self._said.decode("utf-8", "replace")) is None:
                     raise SourceError(f"{self._name} does not start: {self._last_line()}")
 
     def _fill(self, buffer: bytearray) -> None:
@@ -146,14 +150,27 @@ class GstStream:
             filled += got
 
     def _frame(self, buffer: bytearray) -> Any:
-        frame = self._av.VideoFrame(self.width, self.height, "yuv420p")
-        start = 0
-        for plane, stride, rows in zip(frame.planes, self._strides, self._rows, strict=True):
+        """The frame as PyAV has it: through its decoder of raw video, which alone knows where chroma lies."""
+        packed, start = [], 0
+        widths = (self.width, (self.width + 1) // 2, (self.width + 1) // 2)
+        heights = (self.height, (self.height + 1) // 2, (self.height + 1) // 2)
+        for stride, rows, width, height in zip(self._strides, self._rows, widths, heights, strict=True):
             given = np.frombuffer(buffer, np.uint8, stride * rows, start).reshape(rows, stride)
-            taken = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-            taken[:, : plane.width] = given[: plane.height, : plane.width]
+            packed.append(given[:height, :width].tobytes())
             start += stride * rows
+        (frame,) = self._decoder.decode(self._av.Packet(b"".join(packed)))
         return frame
+
+    def _open_decoder(self) -> Any:
+        decoder = self._av.CodecContext.create("rawvideo", "r")
+        decoder.width, decoder.height, decoder.pix_fmt = self.width, self.height, "yuv420p"
+        found = re.search(r"chroma-site=\(string\)([a-z0-9]+)", self._caps_text())
+        decoder.options = {"chroma_sample_location": _SITES.get(found.group(1) if found else "", "left")}
+        return decoder
+
+    def _caps_text(self) -> str:
+        found = _CAPS.search(self._said.decode("utf-8", "replace"))
+        return "" if found is None else found.group(1)
 
     def _listen(self, seconds: float) -> None:
         """Take what the child said; its pipe must never fill up."""
@@ -168,9 +185,9 @@ class GstStream:
         return (errors or lines or ["it says nothing"])[0][:_LAST_LINE].strip()
 
 
-def read_caps(said: str, assumed: str = "auto") -> tuple[int, int, float | None, Colour] | None:
+def read_caps(said: str) -> tuple[int, int, float | None, Colour] | None:
     """Width, height, frames a second and colours of the frames, from what ``gst-launch-1.0 -v`` prints."""
-    found = re.search(rf"GstIdentity:{_NAME}\.GstPad:src: caps = video/x-raw, ([^\n]+)", said)
+    found = _CAPS.search(said)
     if found is None:
         return None
     values = dict(re.findall(r"([a-z-]+)=\([A-Za-z0-9:]+\)\"?([^,\"\\]+)", found.group(1).replace("\\", "")))

@@ -235,7 +235,6 @@ def make_room(connection: sqlite3.Connection, most_bytes: int) -> int:
             if not delivered:
                 dropped += len(rows)
                 _count(connection, "dropped:room", len(rows))
-            _count(connection, "history", len(rows) if delivered else 0)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

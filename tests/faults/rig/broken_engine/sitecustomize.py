@@ -1,7 +1,8 @@
 """Makes engines lie, hang, crawl or crash, in worker processes only, by files in ``$SSPCAB_TEST_FAULTS``.
 
 Python imports this by itself where the folder is on the path. The product knows nothing of it. Files:
-``shift`` (is added to all scores), ``slow`` (seconds per call), ``hang``, ``crash``.
+``shift`` (is added to all scores), ``slow`` (seconds per call), ``hang``, ``crash``. ``opened`` is made
+when an engine is.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ def _patch(module: ModuleType) -> None:
         return outputs
 
     engine.infer = broken
+    make = engine.__init__
+
+    def noted(self: Any, *arguments: Any, **named: Any) -> None:
+        (folder / "opened").touch()
+        make(self, *arguments, **named)
+
+    engine.__init__ = noted
 
 
 class _Finder(importlib.abc.MetaPathFinder):
