@@ -55,7 +55,7 @@ class LatestPicture:
         self._kept_s = now
         height, width = pixels.shape[:2]
         step = max(1, -(-max(height, width) // _SIDE))
-        small = np.ascontiguousarray(pixels[::step, ::step])
+        small = pixels[::step, ::step].copy()  # the slot is somebody else's soon
         if verdict is not None and verdict.map is not None:
             verdict = replace(verdict, map=verdict.map.copy())
         latest = _Latest(small, verdict, heat)
