@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from definitions.fake_camera import FakeCamera
+from definitions.fake_camera import FakeCamera, noisy_scene
 from definitions.running_daemon import RunningDaemon, wait_for
+from definitions.tiny_bundle import HEIGHT, WIDTH
 
 
 def test_killed_and_back(tmp_path: Path, toml: str, camera: FakeCamera, scale: int) -> None:
@@ -108,6 +109,27 @@ def test_what_is_refused(tmp_path: Path, toml: str, camera: FakeCamera, mode: st
         assert canary.asked == 0
     finally:
         canary.kill()
+
+
+def test_frames_that_change_their_size(tmp_path: Path, toml: str, camera: FakeCamera) -> None:
+    """C7: a new connection within a second or so, no fault, and the same picture scores the same after."""
+    scene, large = camera.frame, noisy_scene(8 * HEIGHT, 8 * WIDTH)
+    same = scene(7)
+    camera.frame = lambda number: same
+    text = toml.replace("frozen_s = 2.0", "frozen_s = 0")
+    with RunningDaemon(tmp_path, text) as daemon:
+        daemon.wait_ready()
+        before = daemon.camera()["score"]
+        for frame, width in ((large, 8 * WIDTH), ((lambda number: same), 4 * WIDTH)):
+            scored = daemon.camera()["scored"]
+            camera.frame = frame
+            wait_for(lambda width=width: daemon.camera()["width"] == width, 3, "the new size")  # type: ignore[misc]
+            gap_s = wait_for(lambda scored=scored: daemon.camera()["scored"] > scored + 2, 3, "scored")  # type: ignore[misc]
+            print(f"{width} pixels wide: scored again after {gap_s:.1f} s more")
+        time.sleep(0.6)
+        assert daemon.camera()["score"] == pytest.approx(before, abs=1e-5)
+        assert daemon.events() == []
+        daemon.stop()
 
 
 def test_an_engine_that_is_too_slow(tmp_path: Path, toml: str, camera: FakeCamera) -> None:

@@ -10,20 +10,24 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from uuid import uuid4
 
 import pytest
 
 from definitions.running_daemon import free_port, wait_for
 from sspcab_edge.errors import OutputError
-from sspcab_runtime.daemon.config import JsonLinesConfig, MqttConfig, StoreConfig
+from sspcab_runtime.daemon.config import JsonLinesConfig, MqttConfig, StoreConfig, WebhookConfig
 from sspcab_runtime.daemon.events import Event
 from sspcab_runtime.daemon.sinks.json_lines import JsonLinesSink
 from sspcab_runtime.daemon.sinks.mqtt import MqttSink
 from sspcab_runtime.daemon.sinks.runner import SinkRunner
+from sspcab_runtime.daemon.sinks.webhook import WebhookSink
 from sspcab_runtime.daemon.store import Store
 
 _WRITER = """
@@ -307,6 +311,53 @@ def test_a_broker_that_dies(tmp_path: Path, broker: Broker) -> None:
     listener.disconnect()
     listener.loop_stop()
     store.stop(5)
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Answers what it is told to, and remembers."""
+
+    answers: ClassVar[list[int]] = []
+    got: ClassVar[list[tuple[int, str, str]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        code = self.answers.pop(0) if self.answers else 204
+        self.got.append((code, body["message"], self.headers["Idempotency-Key"]))
+        self.send_response(code)
+        self.send_header("Location", "http://127.0.0.1:9/")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        del arguments
+
+
+def test_a_webhook(tmp_path: Path) -> None:
+    """M5: 5xx is tried again, 4xx set aside and counted, redirects are not followed, order is kept."""
+    Hook.answers, Hook.got = [204, 500, 503, 204, 413, 302, 204], []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    store = Store(tmp_path, StoreConfig(), ("hook",))
+    store.start()
+    config = WebhookConfig(url=f"http://127.0.0.1:{server.server_port}/x", token="env:T")
+    runner = SinkRunner(
+        "hook", "webhook", WebhookSink("hook", config, lambda _: "t0ken", tmp_path, tmp_path), store
+    )
+    runner.start()
+    for number in range(6):
+        store.put(event(number))
+    wait_for(lambda: runner.status().delivered == 4 and store.queued("hook") == 0, 20, "all dealt with")
+    assert runner.status().refused == 2
+    assert [(code, message) for code, message, _ in Hook.got] == [
+        (204, "0"), (500, "1"), (503, "1"), (204, "1"), (413, "2"), (302, "3"), (204, "4"), (204, "5"),
+    ]  # fmt: skip
+    assert len({key for _, _, key in Hook.got}) == 6
+    runner.stop(5)
+    store.stop(5)
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def test_lines_of_a_file(tmp_path: Path) -> None:
