@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,11 @@ _WELL_S = 3.0
 """A worker that served for so long did start well."""
 _FAILURES, _FAILURES_S = 3, 600.0
 """So many failures of one artifact in so many seconds: another is used, if there is one."""
+_DYING_S = 0.1
+"""Its end of the pipe is closed this long before its exit status is there, at most."""
 _REPLAY_INPUTS = 2
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""Somebody ended it: says nothing about its artifact."""
 
 
 @dataclass(eq=False)
@@ -137,8 +142,6 @@ class ServedBundle:
                     worker, now, "engine", f"no answer to {what} within {self.config.infer_s:g} s", None
                 )
             return
-        if now - worker.ready_s > _WELL_S:
-            self._waits.reset()
         if self.coming is not None and self.coming.ready is not None:
             self._switch(now)
         elif now - (self.replayed_s or worker.ready_s) > self.config.replay_s:
@@ -177,10 +180,10 @@ class ServedBundle:
 
     def _start(self, now: float) -> None:
         config = self.config
-        self._start_s = now + self._waits.next()  # if this one does not live
         try:
             child: Child[Any] = Child(_MODULE, FromWorker)  # type: ignore[arg-type]
         except OSError as error:
+            self._start_s = now + self._waits.next()
             self._trouble(self, "engine", f"no process: {error.strerror}", self.serving is not None)
             return
         self.starts += 1
@@ -215,9 +218,11 @@ class ServedBundle:
             except BlockingIOError:
                 return
             except WireClosed:
+                worker.child.wait(_DYING_S)
                 status = worker.child.exited()
                 how = "" if status is None else f" by signal {-status}" if status < 0 else f" with {status}"
-                self._end(worker, monotonic(), "engine", f"the worker ended{how}", None)
+                reason = "killed" if status in _FROM_OUTSIDE else "engine"
+                self._end(worker, monotonic(), reason, f"the worker ended{how}", None)
                 return
             for fd in fds:
                 os.close(fd)
@@ -264,10 +269,11 @@ class ServedBundle:
         self._loop.bury(worker.child)
         if served:
             self.serving = None
-            self._start_s = now + self._waits.next()
+            if now - worker.ready_s > _WELL_S:
+                self._waits.reset()
         else:
             self.coming = None
-            self._start_s = max(self._start_s, now)
+        self._start_s = now + self._waits.next()
         if artifact is None and worker.ready is not None:
             artifact = (worker.ready.artifact, worker.ready.backend)
         if reason in ("engine", "memory", "wrong") and artifact is not None:
@@ -275,7 +281,7 @@ class ServedBundle:
             same = [at for at, *what in self._failures if tuple(what) == artifact and now - at < _FAILURES_S]
             if len(same) >= _FAILURES:
                 self._avoid.add(artifact)
-        elif self._avoid:
+        elif self._avoid and reason != "killed":
             self._avoid.clear()  # nothing else is left: whatever there is has to be tried again
         self.message = message
         if isinstance(request, Judge):
