@@ -158,3 +158,44 @@ token = "{secret}"
         assert "s3ntinel" not in content, place
         assert token not in content, place
     assert "127.0.0.1:9" in places["log"]
+
+
+def test_every_cut_and_every_bit(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L1 in one process: 64 lengths and 1,000 flipped bits, and ONNX Runtime is never asked."""
+    import onnxruntime
+
+    from sspcab_edge.bundle import Bundle
+    from sspcab_edge.errors import BundleError
+    from sspcab_runtime.opening import open_first, wanted_settings
+
+    asked: list[object] = []
+    real = onnxruntime.InferenceSession
+
+    def session(*arguments: object, **options: object) -> object:
+        asked.append(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    whole, model = (bundle / _MODEL).read_bytes(), copy / _MODEL
+
+    def start() -> None:
+        opened = Bundle.open(copy)
+        for engine in open_first(opened, wanted_settings(opened.manifest.artifacts), fallback=False)[1]:
+            engine.close()
+
+    start()
+    assert len(asked) == 1
+    chance = random.Random(11)
+    lengths = [round(part * (len(whole) - 1) / 63) for part in range(64)]
+    flips = [(chance.randrange(len(whole)), chance.randrange(8)) for _ in range(1000)]
+    for length in lengths:
+        model.write_bytes(whole[:length])
+        with pytest.raises(BundleError):
+            start()
+    for at, bit in flips:
+        model.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        with pytest.raises(BundleError):
+            start()
+    assert len(asked) == 1
+    print(f"{len(lengths)} lengths and {len(flips)} flips refused")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from definitions.fake_camera import FakeCamera
-from definitions.running_daemon import RunningDaemon, wait_for
+from definitions.running_daemon import RunningDaemon, free_port, wait_for
 from sspcab_runtime.daemon.config import TriggerConfig
 from sspcab_runtime.daemon.parts import PartDecision, Trigger
 from sspcab_runtime.daemon.triggered import PartQueue
@@ -85,7 +85,7 @@ def line(toml: str) -> str:
 
 def test_a_line_of_parts(tmp_path: Path, line: str, camera: FakeCamera, scale: int) -> None:
     """Row 8: parts = pass + fail + no decision, each once, none after its deadline; faults mixed in."""
-    parts, deadline_s, workers = 300 * scale * (3 if scale > 1 else 1), 0.4, 8
+    parts, deadline_s, workers = 10_000 if scale > 1 else 300, 0.4, 8
     answers: dict[str, tuple[dict[str, Any], float]] = {}
     lock, chance = threading.Lock(), random.Random(8)
     with RunningDaemon(tmp_path, line) as daemon:
@@ -131,4 +131,53 @@ def test_a_line_of_parts(tmp_path: Path, line: str, camera: FakeCamera, scale: i
         again = json.loads(daemon.request("/api/cameras/one/parts", method="POST", body=b'{"part": "p0"}')[1])
         assert again["repeated"]
         assert again["decision"] == answers["p0"][0]["decision"]
+        daemon.stop()
+
+
+def test_parts_over_modbus(tmp_path: Path, line: str, camera: FakeCamera) -> None:
+    """A controller writes four registers and finds the answer in eight, in time; what is wrong is refused."""
+    from pymodbus.client import ModbusTcpClient
+
+    from sspcab_runtime.daemon.channels.modbus import ANSWER_REGISTERS, ANSWERS_AT, ANSWERS_KEPT, parse_answer
+
+    port = free_port()
+    toml = line.replace(
+        "[cameras.one.integrity]", '[cameras.one.trigger]\nchannel = "modbus"\n[cameras.one.integrity]'
+    )
+    toml += f'[modbus]\nlisten = "127.0.0.1:{port}"\nunits = {{one = 7}}\n'
+    with RunningDaemon(tmp_path, toml) as daemon:
+        wait_for(lambda: any("READY=1" in text for text in daemon.said()), 20, "ready")
+        wait_for(lambda: daemon.camera()["state"] == "fine", 10, "a camera")
+        client: Any = ModbusTcpClient("127.0.0.1", port=port)
+        assert client.connect()
+        decisions = []
+        for sequence in range(1, 81):
+            part = 70_000 + sequence
+            if sequence == 60:
+                camera.mode = "freeze"
+            wrote = client.write_registers(0, [part >> 16, part & 0xFFFF, 400, sequence], device_id=7)
+            assert not wrote.isError()
+            begin = time.monotonic()
+            while True:
+                at = ANSWERS_AT + sequence % ANSWERS_KEPT * ANSWER_REGISTERS
+                answer = parse_answer(
+                    client.read_input_registers(at, count=ANSWER_REGISTERS, device_id=7).registers
+                )
+                assert answer[0] == sequence
+                assert answer[4] == part
+                if answer[1]:
+                    break
+                assert time.monotonic() - begin < 0.5
+            decisions.append(answer[1:4])
+        counted = Counter(decision for decision, _, _ in decisions)
+        print(counted)
+        assert sum(counted.values()) == 80
+        assert counted["pass"] + counted["fail"] > 40
+        assert counted["no decision"] >= 18
+        assert all(latency_ms <= 400 for _, _, latency_ms in decisions)
+        for address, values in ((0, [0, 1, 400, 0]), (0, [0, 1, 60_001, 5]), (16, [1]), (9999, [1])):
+            assert client.write_registers(address, values, device_id=7).isError()
+        assert client.write_registers(0, [0, 1, 0, 1], device_id=8).isError()
+        wait_for(lambda: sum(daemon.camera()["parts"].values()) == 80, 3, "all parts counted")
+        client.close()
         daemon.stop()

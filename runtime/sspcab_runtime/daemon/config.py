@@ -20,6 +20,7 @@ __all__ = [
     "EvidenceConfig",
     "IntegrityConfig",
     "JsonLinesConfig",
+    "ModbusConfig",
     "MqttConfig",
     "MqttTriggerConfig",
     "SinkConfig",
@@ -153,7 +154,7 @@ class TriggerConfig(_Table, frozen=True, kw_only=True):
         waiting: Most parts that may wait; one more is answered ``no decision`` at once.
     """
 
-    channel: Literal["http", "mqtt"] = "http"
+    channel: Literal["http", "mqtt", "modbus"] = "http"
     deadline_s: Positive = 1.0
     delay_s: NotNegative = 0.0
     waiting: Count = 64
@@ -296,6 +297,20 @@ class MqttTriggerConfig(_Table, frozen=True, kw_only=True):
     ca: str | None = None
 
 
+class ModbusConfig(_Table, frozen=True, kw_only=True):
+    """``[modbus]``: triggers over Modbus/TCP.
+
+    Attributes:
+        listen: HOST:PORT.
+        units: The unit number of each triggered camera.
+        trusted_network: Whether to listen beyond this machine: Modbus has neither passwords nor encryption.
+    """
+
+    units: dict[Name, Annotated[int, Meta(ge=1, le=247)]]
+    listen: str = "127.0.0.1:5020"
+    trusted_network: bool = False
+
+
 class Config(_Table, frozen=True, kw_only=True):
     """The whole file.
 
@@ -313,3 +328,4 @@ class Config(_Table, frozen=True, kw_only=True):
     sinks: dict[Name, SinkConfig] = {}
     web: WebConfig | None = WebConfig()
     mqtt_trigger: MqttTriggerConfig | None = None
+    modbus: ModbusConfig | None = None

@@ -16,7 +16,7 @@ import msgspec
 
 from sspcab_edge.errors import ConfigError, EdgeError
 from sspcab_runtime.daemon.addresses import is_loopback, split_listen
-from sspcab_runtime.daemon.config import Config, MqttConfig, MqttTriggerConfig, WebhookConfig
+from sspcab_runtime.daemon.config import Config, ModbusConfig, MqttConfig, MqttTriggerConfig, WebhookConfig
 from sspcab_runtime.daemon.config_lines import find_line
 from sspcab_runtime.sources.camera_address import camera_address
 
@@ -187,10 +187,12 @@ def _check(config: Config, path: Path, text: str) -> None:
         if len(set(names)) < len(names):
             refuse([*at, "alarm", "zones"], "two zones have the same name")
         if camera.mode == "triggered":
-            present = {"http": config.web, "mqtt": config.mqtt_trigger}
-            if present[camera.trigger.channel] is None:
-                table = {"http": "web", "mqtt": "mqtt_trigger"}[camera.trigger.channel]
-                refuse([*at, "trigger", "channel"], f"{camera.trigger.channel} needs the table [{table}]")
+            channel = camera.trigger.channel
+            table = {"http": "web", "mqtt": "mqtt_trigger", "modbus": "modbus"}[channel]
+            if getattr(config, table) is None:
+                refuse([*at, "trigger", "channel"], f"{channel} needs the table [{table}]")
+            if channel == "modbus" and config.modbus is not None and name not in config.modbus.units:
+                refuse(["modbus", "units"], f"the triggered camera {name} has no unit")
     for name, sink in config.sinks.items():
         if isinstance(sink, MqttConfig):
             _check_broker(sink, ["sinks", name], refuse)
@@ -198,6 +200,8 @@ def _check(config: Config, path: Path, text: str) -> None:
             _check_webhook(sink, ["sinks", name], refuse)
     if config.mqtt_trigger is not None:
         _check_broker(config.mqtt_trigger, ["mqtt_trigger"], refuse)
+    if config.modbus is not None:
+        _check_modbus(config.modbus, config, check, refuse)
     if config.web is not None:
         web = config.web
         check(["web", "listen"], partial(split_listen, web.listen))
@@ -214,6 +218,26 @@ def _check_broker(
         refuse([*at, "password"], f"a password for {broker.host} would travel in the clear: set tls = true")
     if any(letter in broker.topic for letter in "+#\0") or broker.topic.startswith("/"):
         refuse([*at, "topic"], "a topic has no +, #, and does not begin with /")
+
+
+def _check_modbus(
+    modbus: ModbusConfig,
+    config: Config,
+    check: Callable[[_Path, Callable[[], object]], None],
+    refuse: Callable[[_Path, str], None],
+) -> None:
+    for name in modbus.units:
+        if name not in config.cameras or config.cameras[name].mode != "triggered":
+            refuse(["modbus", "units", name], "there is no triggered camera of this name")
+    if len(set(modbus.units.values())) < len(modbus.units):
+        refuse(["modbus", "units"], "two cameras have the same unit")
+    check(["modbus", "listen"], partial(split_listen, modbus.listen))
+    if not is_loopback(split_listen(modbus.listen)[0]) and not modbus.trusted_network:
+        refuse(
+            ["modbus", "listen"],
+            f"{modbus.listen} is beyond this machine, and Modbus has neither passwords nor encryption:"
+            " set trusted_network = true if only the line's controllers reach it",
+        )
 
 
 def _check_webhook(sink: WebhookConfig, at: list[str | int], refuse: Callable[[_Path, str], None]) -> None:

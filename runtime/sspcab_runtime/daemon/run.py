@@ -137,6 +137,12 @@ def _open_doors(
         channel = MqttTriggers(config.mqtt_trigger, secrets, base, state, observation, triggered)
         channel.start()
         closing.callback(channel.stop, _OTHERS_S)
+    if config.modbus is not None:
+        from sspcab_runtime.daemon.channels.modbus import ModbusTriggers
+
+        registers = ModbusTriggers(config.modbus, observation, triggered)
+        registers.start()
+        closing.callback(registers.stop, _OTHERS_S)
 
 
 def _turn(
