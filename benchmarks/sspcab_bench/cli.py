@@ -13,18 +13,18 @@ from sspcab_bench.block_suite import run as run_blocks
 from sspcab_bench.bundle_suite import BundleOptions
 from sspcab_bench.bundle_suite import run as run_bundle
 from sspcab_bench.caveats import about_load, about_machine, about_order, about_stability
+from sspcab_bench.density_command import density
+from sspcab_bench.giving import check_output, give
 from sspcab_bench.inputs import PACK
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
-from sspcab_bench.report import block_json, bundle_json, encode, tuned_json
+from sspcab_bench.report import block_json, bundle_json, tuned_json
 from sspcab_bench.text_report import block_text, bundle_text, tuned_text
 from sspcab_bench.tuned_suite import TunedOptions
 from sspcab_bench.tuned_suite import run as run_tuned
 from sspcab_edge.block import DIALECTS
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option, run
-from sspcab_edge.errors import OutputError
-from sspcab_runtime.cache import write_atomically
 from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tuning import Objective
 
@@ -57,6 +57,7 @@ class _BundleByDefault(click.Group):
         formatter.write_usage(ctx.command_path, "BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "block [OPTIONS]")
         formatter.write_usage(ctx.command_path, "tuned BUNDLE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "density BUNDLE [OPTIONS]")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of the bundle suite, which is what one gets without a verb."""
@@ -134,7 +135,7 @@ def bundle_command(
     output: Path | None,
 ) -> None:
     """Measure BUNDLE on this machine."""
-    _check_output(output)
+    check_output(output)
     opened = Bundle.open(bundle)
     machine, before = read_machine(), read_cpu_times()
     results = run_bundle(opened, BundleOptions(backends, threads, seconds, source), _progress)
@@ -149,7 +150,7 @@ def bundle_command(
     measured_on = PACK if source is None else source
     report = bundle_json(opened, results, machine, load, source=measured_on, warnings=warnings)
     text = bundle_text(opened, results, machine, source=measured_on, warnings=warnings)
-    _give(report, text, as_json, output)
+    give(report, text, as_json, output)
 
 
 @group.command("block")
@@ -182,7 +183,7 @@ def block_command(
     Runtime is given the node: for the other backends the exporter puts its body in place, which is the folded
     form. Needs the packages of the exporter.
     """
-    _check_output(output)
+    check_output(output)
     machine, before = read_machine(), read_cpu_times()
     used = machine.usable_cores if threads is None else threads
     options = BlockOptions(used, backends, dialect, shapes, seconds)
@@ -190,7 +191,7 @@ def block_command(
     load = load_between(before, read_cpu_times())
     warnings = [*about_machine(machine, used), *about_load(load)]
     report = block_json(comparisons, machine, load, warnings=warnings)
-    _give(report, block_text(comparisons, machine, warnings=warnings), as_json, output)
+    give(report, block_text(comparisons, machine, warnings=warnings), as_json, output)
 
 
 @group.command("tuned")
@@ -219,36 +220,21 @@ def tuned_command(
     Tunes BUNDLE as sspcab-edge tune does (nothing is remembered), measures every setting again with patience,
     and times the choice and the best one in pairs.
     """
-    _check_output(output)
+    check_output(output)
     opened = Bundle.open(bundle)
     machine, before = read_machine(), read_cpu_times()
     comparison = run_tuned(opened, TunedOptions(objective, backends, pairs, seconds), _progress)
     load = load_between(before, read_cpu_times())
     warnings = [*about_machine(machine, None), *about_load(load)]
     report = tuned_json(opened, comparison, machine, load, warnings=warnings)
-    _give(report, tuned_text(opened, comparison, machine, warnings=warnings), as_json, output)
+    give(report, tuned_text(opened, comparison, machine, warnings=warnings), as_json, output)
 
 
 def _progress(text: str) -> None:
     click.echo(f"{_NAME}: {text}", err=True)
 
 
-def _check_output(output: Path | None) -> None:
-    """Refuse before a long measurement what could not be written after it."""
-    if output is not None and not output.absolute().parent.is_dir():
-        raise OutputError(
-            f"{output.absolute().parent} does not exist: make it, or write {output.name} elsewhere"
-        )
-
-
-def _give(report: dict[str, Any], text: str, as_json: bool, output: Path | None) -> None:
-    data = encode(report)
-    click.echo(data.decode() if as_json else text, nl=not as_json)
-    if output is not None:
-        try:
-            write_atomically(output, data)
-        except OSError as error:
-            raise OutputError(f"cannot write {output}: {error.strerror}") from error
+group.add_command(density)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from sspcab_edge.bundle import Bundle
 from sspcab_runtime.setting import Setting
 from sspcab_runtime.tune_command import setting_json
 
-__all__ = ["block_json", "bundle_json", "encode", "tuned_json"]
+__all__ = ["block_json", "bundle_json", "encode", "head_json", "tuned_json"]
 
 _SCHEMA = 1
 
@@ -33,6 +33,12 @@ def encode(report: Mapping[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 
+def head_json(machine: Machine, load: Load | None, bundle: Bundle | None = None) -> dict[str, Any]:
+    """What every report begins with."""
+    head = {"schema": _SCHEMA, "created": _now(), "machine": _machine_json(machine, load)}
+    return head if bundle is None else {**head, "bundle": _bundle_json(bundle)}
+
+
 def bundle_json(
     bundle: Bundle,
     results: Sequence[Measured],
@@ -44,10 +50,7 @@ def bundle_json(
 ) -> dict[str, Any]:
     """The report of the bundle suite; milliseconds, MiB and cores, unless the key says another unit."""
     return {
-        "schema": _SCHEMA,
-        "created": _now(),
-        "machine": _machine_json(machine, load),
-        "bundle": _bundle_json(bundle),
+        **head_json(machine, load, bundle),
         "source": source,
         "results": [_measured_json(result) for result in results],
         "warnings": list(warnings),
@@ -116,9 +119,7 @@ def block_json(
 ) -> dict[str, Any]:
     """The report of the block suite."""
     return {
-        "schema": _SCHEMA,
-        "created": _now(),
-        "machine": _machine_json(machine, load),
+        **head_json(machine, load),
         "results": [
             {
                 "backend": comparison.backend,
@@ -168,10 +169,7 @@ def tuned_json(
 
     tuned = comparison.tuned
     return {
-        "schema": _SCHEMA,
-        "created": _now(),
-        "machine": _machine_json(machine, load),
-        "bundle": _bundle_json(bundle),
+        **head_json(machine, load, bundle),
         "objective": tuned.objective,
         "default": costed(tuned.default),
         "tuned": costed(tuned.chosen),

@@ -12,14 +12,13 @@ from sspcab_bench.tuned_suite import LIMIT, TunedComparison
 from sspcab_edge.bundle import Bundle
 from sspcab_runtime.tables import number, table
 
-__all__ = ["block_text", "bundle_text", "tuned_text"]
+__all__ = ["block_text", "bundle_text", "machine_lines", "title", "tuned_text", "warning_lines"]
 
 
 def bundle_text(
     bundle: Bundle, results: Sequence[Measured], machine: Machine, *, source: str, warnings: Sequence[str]
 ) -> str:
     """The report of the bundle suite, for a terminal."""
-    title = _title(bundle)
     names = [(result.artifact, f"{result.backend} {_short(result.version)}") for result in results]
     speed = table(
         ("artifact", "backend", "threads", "fps", "engine fps", "mean ms", "p50", "p90", "p95", "p99", "max",
@@ -53,8 +52,8 @@ def bundle_text(
     )  # fmt: skip
     return "\n".join(
         [
-            title,
-            *_machine_lines(machine),
+            title(bundle),
+            *machine_lines(machine),
             "",
             f"latency of one frame at a time on {source}, from decoding to verdict; fps: stages overlapped",
             speed,
@@ -64,7 +63,7 @@ def bundle_text(
             "",
             "start, memory, and verdicts compared with the source's",
             costs,
-            *_warning_lines(warnings),
+            *warning_lines(warnings),
         ]
     )
 
@@ -94,13 +93,13 @@ def block_text(comparisons: Sequence[BlockComparison], machine: Machine, *, warn
     return "\n".join(
         [
             f"forms of the block: dialect {dialects}, k 1, d 1, fp32, batch 1, threads {threads}",
-            *_machine_lines(machine),
+            *machine_lines(machine),
             "",
             "median ms, forms in turns; speed-up: reference over folded, median of the rounds' ratios",
             speed,
             "",
             f"geometric mean of the speed-ups  {', '.join(means)}",
-            *_warning_lines(warnings),
+            *warning_lines(warnings),
         ]
     )
 
@@ -122,8 +121,8 @@ def tuned_text(
     ratio = comparison.median
     return "\n".join(
         [
-            _title(bundle),
-            *_machine_lines(machine),
+            title(bundle),
+            *machine_lines(machine),
             "",
             f"tuned for {tuned.objective}: ms and frames/s as tuning saw them, {cost} measured with patience",
             table(("setting", "ms", "frames/s", f"patient {cost}", "state"), rows, right=range(1, 4)),
@@ -133,12 +132,12 @@ def tuned_text(
             f"ratio   median {ratio.median:.3f}, 95 % interval {_range(ratio, 3)}, "
             f"mean {comparison.mean:.3f} of {len(comparison.pairs)} pairs",
             f"tuning  {'holds' if comparison.holds else 'fails'}: allowed up to {LIMIT:.2f}",
-            *_warning_lines(warnings),
+            *warning_lines(warnings),
         ]
     )
 
 
-def _title(bundle: Bundle) -> str:
+def title(bundle: Bundle) -> str:
     manifest = bundle.manifest
     size = f"{manifest.preprocess.width}x{manifest.preprocess.height}"
     return (
@@ -147,7 +146,7 @@ def _title(bundle: Bundle) -> str:
     )
 
 
-def _machine_lines(machine: Machine) -> list[str]:
+def machine_lines(machine: Machine) -> list[str]:
     hardware = [
         machine.board,
         machine.cpu,
@@ -168,7 +167,7 @@ def _machine_lines(machine: Machine) -> list[str]:
     return [", ".join(filter(None, facts)) for facts in (hardware, software, packages)]
 
 
-def _warning_lines(warnings: Sequence[str]) -> list[str]:
+def warning_lines(warnings: Sequence[str]) -> list[str]:
     return ["", *(f"warning: {warning}" for warning in warnings)] if warnings else []
 
 

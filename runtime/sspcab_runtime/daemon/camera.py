@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -53,6 +54,7 @@ class Numbers:
     score: float | None = None
     anomalous: bool | None = None
     timeline: deque[Score] = field(default_factory=lambda: deque(maxlen=_TIMELINE))
+    ages_ms: deque[float] = field(default_factory=lambda: deque(maxlen=512))
     _times: deque[float] = field(default_factory=lambda: deque(maxlen=512))
 
     def count(self, message: Captured) -> None:
@@ -67,8 +69,14 @@ class Numbers:
         self.scored += 1
         self.score, self.anomalous = score, anomalous
         self.age_ms = (now - frame.captured.monotonic_s) * 1e3
+        self.ages_ms.append(self.age_ms)
         self.timeline.append(Score(wall_s=frame.captured.wall_s, score=score, anomalous=anomalous))
         self._times.append(now)
+
+    def age_p99_ms(self) -> float | None:
+        """99 of 100 frames were no older when they had a verdict, of the last 512."""
+        ages = sorted(self.ages_ms)
+        return ages[math.ceil(0.99 * len(ages)) - 1] if ages else None
 
     def fps(self, now: float) -> float:
         """Scored frames a second, of late."""

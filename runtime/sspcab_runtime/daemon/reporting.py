@@ -77,6 +77,7 @@ def camera_status(run: CameraRun, now: float) -> CameraStatus:
         reconnects=max(0, run.capture.connections - 1),
         fps=numbers.fps(now),
         frame_age_ms=numbers.age_ms,
+        frame_age_p99_ms=numbers.age_p99_ms(),
         score=numbers.score,
         threshold=run.threshold,
         anomalous=numbers.anomalous,

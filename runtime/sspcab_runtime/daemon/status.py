@@ -29,7 +29,8 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     ``state``: ``starting`` (never gave a frame yet), ``fine``, ``fault`` (frames come, but are not scored;
     ``faults`` says why) or ``down`` (no frames). Counters are since the daemon started: ``captured`` =
-    ``scored`` + ``dropped`` + ``faulty`` + what is under way.
+    ``scored`` + ``dropped`` + ``faulty`` + what is under way. ``frame_age_ms`` is from decoded to judged,
+    of the last frame; ``frame_age_p99_ms`` is over the last 512.
     """
 
     name: str
@@ -50,6 +51,7 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
     reconnects: int
     fps: float
     frame_age_ms: float | None
+    frame_age_p99_ms: float | None
     score: float | None
     threshold: float | None
     anomalous: bool | None

@@ -300,6 +300,7 @@ class Still:
             reconnects=0,
             fps=4.5,
             frame_age_ms=20.0,
+            frame_age_p99_ms=31.0,
             score=0.4,
             threshold=0.5,
             anomalous=False,

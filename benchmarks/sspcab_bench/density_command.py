@@ -1,0 +1,92 @@
+"""``sspcab-bench density``: how many cameras this machine carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sspcab_bench.caveats import about_load, about_machine
+from sspcab_bench.density import DensityOptions, search
+from sspcab_bench.density_report import density_json, density_text
+from sspcab_bench.giving import check_output, give, strict_exit
+from sspcab_bench.load import load_between, read_cpu_times
+from sspcab_bench.machine import read_machine
+from sspcab_edge.bundle import Bundle
+from sspcab_edge.command import common_options, json_option
+from sspcab_runtime.engines import ENGINES
+
+__all__ = ["density"]
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+    width, _, height = value.lower().partition("x")
+    if not (
+        width.isdecimal() and height.isdecimal() and 16 <= int(width) <= 8192 and 16 <= int(height) <= 8192
+    ):
+        raise click.BadParameter(
+            f"{value!r} is no size: expected WIDTHxHEIGHT, as in 1280x720", context, parameter
+        )
+    return int(width) // 2 * 2, int(height) // 2 * 2
+
+
+@click.command("density", short_help="How many cameras this machine carries at a frame rate.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--fps", type=click.FloatRange(0.1, 240), default=15.0, show_default=True, help="Of each camera."
+)
+@click.option(
+    "--size", default="1280x720", show_default=True, metavar="WxH", callback=_size,
+    help="Of the cameras' pictures.",
+)  # fmt: skip
+@click.option("--cameras", type=click.IntRange(1, 1024), help="Try only so many. [default: search]")
+@click.option("--most", type=click.IntRange(1, 1024), default=64, show_default=True, help="Try no more.")
+@click.option(
+    "--seconds", type=click.FloatRange(3), default=15.0, show_default=True,
+    help="How long each number of cameras is watched, after 6 s that do not count.",
+)  # fmt: skip
+@click.option("--backend", type=click.Choice(list(ENGINES)), help="[default: the runtime's choice]")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here too, as JSON."
+)
+@click.option("--strict", is_flag=True, help="Exit 4 when there is a warning.")
+@json_option
+@common_options
+@click.pass_context
+def density(
+    context: click.Context,
+    bundle: Path,
+    fps: float,
+    size: tuple[int, int],
+    cameras: int | None,
+    most: int,
+    seconds: float,
+    backend: str | None,
+    output: Path | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Find how many cameras this machine carries with BUNDLE, and what ends it.
+
+    Runs the real daemon with more and more cameras: H.264 films of the parity pack at a camera's pace, each
+    decoded in a process of its own. A number of cameras is carried when at least 98 % of their frames get a
+    verdict and 99 of 100 are judged within two frame intervals. Integrity checks are off, because the film
+    jumps between pictures. Needs the packages of the daemon.
+    """
+    check_output(output)
+    opened = Bundle.open(bundle)
+    machine = read_machine()
+    options = DensityOptions(
+        fps=fps, width=size[0], height=size[1], seconds=seconds, most=most, cameras=cameras, backend=backend
+    )
+    before = read_cpu_times()
+    found = search(opened, options, machine.usable_cores, _progress)
+    load = load_between(before, read_cpu_times())
+    warnings = [*about_machine(machine, None), *about_load(load)]
+    report = density_json(opened, found, options, machine, load, warnings=warnings)
+    give(report, density_text(opened, found, options, machine, warnings=warnings), as_json, output)
+    strict_exit(context, strict, warnings)
+
+
+def _progress(text: str) -> None:
+    click.echo(f"sspcab-bench: {text}", err=True)
