@@ -13,8 +13,17 @@ from sspcab_bench.block_suite import run as run_blocks
 from sspcab_bench.bundle_suite import BundleOptions
 from sspcab_bench.bundle_suite import run as run_bundle
 from sspcab_bench.caveats import about_load, about_machine, about_order, about_stability
+from sspcab_bench.compare import compare_reports, read_report
+from sspcab_bench.compare_command import (
+    REGRESSION,
+    compare,
+    max_regression_option,
+    regressions,
+    report_warnings,
+)
 from sspcab_bench.density_command import density
-from sspcab_bench.giving import check_output, give
+from sspcab_bench.gate_command import gate
+from sspcab_bench.giving import check_output, give, strict_exit
 from sspcab_bench.inputs import PACK
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
@@ -25,6 +34,7 @@ from sspcab_bench.tuned_suite import run as run_tuned
 from sspcab_edge.block import DIALECTS
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option, run
+from sspcab_edge.errors import OptionError
 from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tuning import Objective
 
@@ -58,6 +68,8 @@ class _BundleByDefault(click.Group):
         formatter.write_usage(ctx.command_path, "block [OPTIONS]")
         formatter.write_usage(ctx.command_path, "tuned BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "density BUNDLE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "compare FIRST SECOND [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "gate BUNDLE [OPTIONS]")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of the bundle suite, which is what one gets without a verb."""
@@ -123,19 +135,33 @@ def group() -> None:
     "--source", metavar="URI", help="Measure on this picture, folder or video instead of the parity pack."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
+@click.option(
+    "--baseline", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A report of before: see --max-regression, and sspcab-bench compare.",
+)  # fmt: skip
+@max_regression_option
+@click.option("--strict", is_flag=True, help="Exit 4 when there is a warning.")
 @_shared_options(3.0, "At least so long for each of latency, stream and engine alone.")
 @common_options
+@click.pass_context
 def bundle_command(
+    context: click.Context,
     bundle: Path,
     backends: tuple[str, ...],
     threads: int | None,
     seconds: float,
     source: str | None,
+    baseline: Path | None,
+    max_regression: float | None,
+    strict: bool,
     as_json: bool,
     output: Path | None,
 ) -> None:
     """Measure BUNDLE on this machine."""
     check_output(output)
+    if (baseline is None) != (max_regression is None):
+        raise OptionError("--baseline and --max-regression go together")
+    before_report = None if baseline is None else read_report(baseline)
     opened = Bundle.open(bundle)
     machine, before = read_machine(), read_cpu_times()
     results = run_bundle(opened, BundleOptions(backends, threads, seconds, source), _progress)
@@ -150,7 +176,17 @@ def bundle_command(
     measured_on = PACK if source is None else source
     report = bundle_json(opened, results, machine, load, source=measured_on, warnings=warnings)
     text = bundle_text(opened, results, machine, source=measured_on, warnings=warnings)
+    slower: list[str] = []
+    if before_report is not None:
+        slower = regressions(compare_reports(before_report, report), max_regression)
+        for note in report_warnings(before_report, {**report, "warnings": []}):
+            _progress(f"baseline: {note}")
     give(report, text, as_json, output)
+    for one in slower:
+        _progress(f"REGRESSION: {one}")
+    if slower:
+        context.exit(REGRESSION)
+    strict_exit(context, strict, warnings)
 
 
 @group.command("block")
@@ -234,7 +270,8 @@ def _progress(text: str) -> None:
     click.echo(f"{_NAME}: {text}", err=True)
 
 
-group.add_command(density)
+for _command in (compare, density, gate):
+    group.add_command(_command)
 
 
 def main() -> None:

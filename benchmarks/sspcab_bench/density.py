@@ -101,10 +101,13 @@ def carried(fleet: Fleet) -> bool:
 
 
 def own_cpu_ms(fleet: Fleet, alone: Alone) -> float:
-    """CPU milliseconds of a decoded frame outside of decoder and engine, at least 0."""
-    engine = alone.engine_cpu_ms * fleet.served_fps / fleet.captured_fps
-    whole = 1e3 * sum(fleet.cores.values()) / fleet.captured_fps
-    return max(0.0, whole - alone.decode_cpu_ms - engine)
+    """CPU milliseconds of a decoded frame outside of decoder and engine.
+
+    The decoder's share of a capture process is what it takes alone. What the engine takes is not subtracted
+    from the worker: it takes more of a busy machine; the worker itself says what it spends outside of it.
+    """
+    cores = fleet.cores["supervisor"] + fleet.cores["capture"] + fleet.worker_own_cores
+    return max(0.0, 1e3 * cores / fleet.captured_fps - alone.decode_cpu_ms)
 
 
 def limit(fleet: Fleet, alone: Alone, cores: int) -> str:

@@ -45,6 +45,7 @@ class Fleet:
         infer_ms: The last call of the engine.
         artifact: That was run. Also its ``backend``.
         cores: Cores kept busy, by part of the daemon.
+        worker_own_cores: Of the worker's: outside of its engine.
     """
 
     cameras: int
@@ -58,6 +59,7 @@ class Fleet:
     artifact: str
     backend: str
     cores: dict[str, float]
+    worker_own_cores: float
 
 
 def run_fleet(
@@ -98,6 +100,7 @@ def run_fleet(
         artifact=worker.artifact,
         backend=worker.backend,
         cores={part: (cpu_after[part] - cpu_before[part]) / took for part in PARTS},
+        worker_own_cores=(worker.own_cpu_s - before.workers[0].own_cpu_s) / took,
     )
 
 

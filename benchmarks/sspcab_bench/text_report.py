@@ -12,7 +12,15 @@ from sspcab_bench.tuned_suite import LIMIT, TunedComparison
 from sspcab_edge.bundle import Bundle
 from sspcab_runtime.tables import number, table
 
-__all__ = ["block_text", "bundle_text", "machine_lines", "title", "tuned_text", "warning_lines"]
+__all__ = [
+    "block_text",
+    "bundle_text",
+    "interval_text",
+    "machine_lines",
+    "title",
+    "tuned_text",
+    "warning_lines",
+]
 
 
 def bundle_text(
@@ -79,7 +87,7 @@ def block_text(comparisons: Sequence[BlockComparison], machine: Machine, *, warn
         medians = [_figure(p50.get(form)) for form in forms]
         rows.append(
             (comparison.backend, str(comparison.shape), *medians, f"{comparison.speed_up.median:.2f}",
-             _range(comparison.speed_up), str(comparison.rounds), f"{comparison.difference:.1e}")
+             interval_text(comparison.speed_up), str(comparison.rounds), f"{comparison.difference:.1e}")
         )  # fmt: skip
     speed = table(
         ("backend", "C@HxW", *(f"{form} ms" for form in forms), "speed-up", "95 % interval", "rounds",
@@ -129,7 +137,7 @@ def tuned_text(
             "",
             f"tuned   {tuned.chosen}",
             f"best    {comparison.best}",
-            f"ratio   median {ratio.median:.3f}, 95 % interval {_range(ratio, 3)}, "
+            f"ratio   median {ratio.median:.3f}, 95 % interval {interval_text(ratio, 3)}, "
             f"mean {comparison.mean:.3f} of {len(comparison.pairs)} pairs",
             f"tuning  {'holds' if comparison.holds else 'fails'}: allowed up to {LIMIT:.2f}",
             *warning_lines(warnings),
@@ -138,6 +146,7 @@ def tuned_text(
 
 
 def title(bundle: Bundle) -> str:
+    """Which bundle."""
     manifest = bundle.manifest
     size = f"{manifest.preprocess.width}x{manifest.preprocess.height}"
     return (
@@ -147,6 +156,7 @@ def title(bundle: Bundle) -> str:
 
 
 def machine_lines(machine: Machine) -> list[str]:
+    """Hardware and software, a line each."""
     hardware = [
         machine.board,
         machine.cpu,
@@ -168,6 +178,7 @@ def machine_lines(machine: Machine) -> list[str]:
 
 
 def warning_lines(warnings: Sequence[str]) -> list[str]:
+    """Warnings, below an empty line."""
     return ["", *(f"warning: {warning}" for warning in warnings)] if warnings else []
 
 
@@ -187,7 +198,8 @@ def _figure(value: float | None) -> str:
     return f"{value:.{3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
-def _range(interval: Interval, digits: int = 2) -> str:
+def interval_text(interval: Interval, digits: int = 2) -> str:
+    """Its ends; ``-`` where there were too few values."""
     if interval.low is None or interval.high is None:
         return "-"
     return f"{interval.low:.{digits}f} - {interval.high:.{digits}f}"

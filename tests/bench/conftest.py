@@ -181,3 +181,9 @@ def bench() -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def bright(bundle_path: Path) -> Bundle:
+    """The same, opened."""
+    return Bundle.open(bundle_path)

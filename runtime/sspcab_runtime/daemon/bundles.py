@@ -110,6 +110,7 @@ class ServedBundle:
         self.replays = 0
         self.replayed_s: float | None = None
         self.infer_ms: float | None = None
+        self.own_cpu_s = 0.0
         self._start_s = 0.0
         self._prove = False
         self._avoid: set[tuple[str, str]] = set()
@@ -237,6 +238,7 @@ class ServedBundle:
                 request, worker.busy = worker.busy, None
                 if isinstance(request, Judge):
                     self.infer_ms = message.stages_ms.get("infer", self.infer_ms)
+                    self.own_cpu_s = message.own_cpu_s
                     self._judged(self, request, message)
             elif isinstance(message, Replayed):
                 worker.busy = None

@@ -44,11 +44,15 @@ class Judging:
         bundle: Checked.
         artifact: What runs.
         engine: What it runs on.
+
+    Attributes:
+        own_cpu_s: CPU seconds of this thread outside of the engine, so far.
     """
 
     def __init__(self, bundle: Bundle, artifact: Artifact, engine: Engine) -> None:
         self._bundle, self._artifact, self._engine = bundle, artifact, engine
         self._cameras: dict[str, _Camera] = {}
+        self.own_cpu_s = 0.0
 
     def add(self, camera: str, slots: Slots, threshold: float | None) -> None:
         """Frames of a camera will come; ``threshold`` None is the bundle's.
@@ -78,7 +82,7 @@ class Judging:
         Raises:
             EngineError: The engine failed, or gave scores that are no numbers.
         """
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.thread_time()
         judged: dict[int, JudgedFrame] = {}
         asked: dict[int, _Asked] = {}
         for number, frame in enumerate(frames):
@@ -87,14 +91,15 @@ class Judging:
                 judged[number] = found
             else:
                 asked[number] = found
-        prepared = time.perf_counter()
+        prepared, cpu_prepared = time.perf_counter(), time.thread_time()
         answers, stages = self._answer([item.request for item in asked.values()])
-        answered = time.perf_counter()
+        answered, cpu_answered = time.perf_counter(), time.thread_time()
         for (number, item), outputs in zip(asked.items(), answers, strict=True):
             judged[number] = self._finish(item, outputs)
         finished = time.perf_counter()
         stages["prepare"] = (prepared - start) * 1e3
         stages["finish"] = (finished - answered) * 1e3
+        self.own_cpu_s += (cpu_prepared - cpu_start) + (time.thread_time() - cpu_answered)
         return tuple(judged[number] for number in range(len(frames))), stages
 
     def _prepare(self, frame: SlotFrame) -> _Asked | JudgedFrame:

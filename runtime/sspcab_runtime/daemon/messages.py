@@ -271,11 +271,15 @@ class JudgedFrame(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judged(_Message, frozen=True, kw_only=True):
-    """The answer to :class:`Judge`: as many frames, in the same order, which are the supervisor's again."""
+    """The answer to :class:`Judge`: as many frames, in the same order, which are the supervisor's again.
+
+    ``own_cpu_s`` is the CPU time of this worker outside of its engine so far.
+    """
 
     request: int
     frames: tuple[JudgedFrame, ...]
     stages_ms: dict[str, float]
+    own_cpu_s: float
 
 
 class Replayed(_Message, frozen=True, kw_only=True):

@@ -111,6 +111,7 @@ def worker_status(bundle: ServedBundle, now: float) -> WorkerStatus:
         replays=bundle.replays,
         replayed_s=None if bundle.replayed_s is None else now - bundle.replayed_s,
         infer_ms=bundle.infer_ms,
+        own_cpu_s=bundle.own_cpu_s,
         memory_mb=None if worker is None else _memory_mb(worker.child.pid),
     )
 

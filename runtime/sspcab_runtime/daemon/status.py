@@ -77,6 +77,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     replays: int
     replayed_s: float | None
     infer_ms: float | None
+    own_cpu_s: float
     memory_mb: float | None
 
 

@@ -201,7 +201,9 @@ def _serve(wire: Wire[object], judging: Judging, samples: Samples, memory_mb: in
             judging.reset(message.camera)
         elif isinstance(message, Judge):
             frames, stages = judging.judge(message.frames)
-            wire.send(Judged(request=message.request, frames=frames, stages_ms=stages))
+            wire.send(
+                Judged(request=message.request, frames=frames, stages_ms=stages, own_cpu_s=judging.own_cpu_s)
+            )
             requests += 1
             if requests % _CHECK_EVERY == 0 and _memory()[1] - resident > memory_mb * _MIB:
                 raise _TooLarge(f"the worker grew by more than {memory_mb} MiB: it starts anew")

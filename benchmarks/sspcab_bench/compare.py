@@ -1,0 +1,215 @@
+"""Is the second slower than the first? Of two reports, or of two bundles timed in pairs in one run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from sspcab_bench.inputs import PACK, Endless, pack_files
+from sspcab_bench.phases import latency, stream
+from sspcab_bench.summary import Interval, median_interval
+from sspcab_edge.bundle import Bundle
+from sspcab_edge.errors import InputError
+from sspcab_runtime.detector import Detector
+from sspcab_runtime.frontends import open_front_end
+from sspcab_runtime.opening import open_first, wanted_settings
+from sspcab_runtime.sources.pictures import Pictures
+from sspcab_runtime.tuning import Objective
+
+__all__ = [
+    "Change",
+    "Contender",
+    "EndToEnd",
+    "PairedChange",
+    "compare_paired",
+    "compare_reports",
+    "read_report",
+]
+
+_KEY = ("target", "precision", "backend", "threads", "streams", "batch")
+_LOWER = ("p50", "p99")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One figure in two reports.
+
+    Attributes:
+        what: Which result: artifact, backend and how it ran.
+        figure: ``fps``, or ``p50`` or ``p99`` of the latency in milliseconds.
+        before: In the first report. Also ``after``, in the second.
+        slower: How many times slower the second is; below 1 where it is faster.
+        judged: Whether a limit applies to it: p99 of a short run wanders too much for that.
+    """
+
+    what: str
+    figure: Literal["fps", "p50", "p99"]
+    before: float
+    after: float
+    slower: float
+    judged: bool
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report of the bundle suite.
+
+    Raises:
+        InputError: There is none.
+    """
+    try:
+        report = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no report: {error}") from error
+    if (
+        not isinstance(report, dict)
+        or report.get("schema") != 1
+        or not isinstance(report.get("results"), list)
+    ):
+        raise InputError(f"{path} is no report of sspcab-bench: expected schema 1 with results")
+    for result in report["results"]:
+        latency_ms = result.get("latency_ms") if isinstance(result, dict) else None
+        figures = [] if not isinstance(latency_ms, dict) else [latency_ms.get(name) for name in _LOWER]
+        if not figures or not all(_positive(figure) for figure in (*figures, result.get("fps"))):
+            raise InputError(f"{path} is no report of a bundle: a result has no fps, p50 and p99 above 0")
+    return report
+
+
+def _positive(figure: object) -> bool:
+    return isinstance(figure, int | float) and 0 < figure < float("inf")
+
+
+def compare_reports(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Figures of all results that both have, in the order of the second.
+
+    Raises:
+        InputError: They have none in common.
+    """
+    old = {tuple(result.get(key) for key in _KEY): result for result in before["results"]}
+    changes = []
+    for new in after["results"]:
+        key = tuple(new.get(name) for name in _KEY)
+        if key not in old:
+            continue
+        threads = "" if new.get("threads") is None else f", {new['threads']} threads"
+        what = f"{new.get('target')}-{new.get('precision')} on {new.get('backend')}{threads}"
+        first, second = old[key]["fps"], new["fps"]
+        changes.append(Change(what, "fps", first, second, first / second, True))
+        for name in _LOWER:
+            first, second = old[key]["latency_ms"][name], new["latency_ms"][name]
+            changes.append(Change(what, name, first, second, second / first, name == "p50"))  # type: ignore[arg-type]
+    if not changes:
+        raise InputError("the two reports have no result in common: same artifact, backend, threads expected")
+    return changes
+
+
+class Contender(Protocol):
+    """What takes turns."""
+
+    def cost_ms(self, seconds: float) -> float:
+        """Run for about ``seconds``; milliseconds of a frame."""
+
+
+class EndToEnd:
+    """A bundle's own parity pack, from file to verdict, through the runtime's pipeline. A context manager.
+
+    Args:
+        bundle: What runs, as the runtime would choose.
+        backend: Only on this one.
+        objective: ``latency`` times one frame at a time, ``fps`` all stages overlapped.
+
+    Raises:
+        EdgeError: It cannot be opened.
+    """
+
+    def __init__(self, bundle: Bundle, backend: str | None, objective: Objective) -> None:
+        self._closing = ExitStack()
+        settings = wanted_settings(bundle.manifest.artifacts, backend=backend)
+        self.setting, engines = open_first(bundle, settings, fallback=backend is None)
+        for engine in engines:
+            self._closing.callback(engine.close)
+        threshold, artifact = bundle.manifest.decision.threshold, self.setting.artifact
+        front_end = open_front_end(bundle.manifest, artifact, threshold)
+        self._objective = objective
+        self.detector = self._closing.enter_context(
+            Detector(bundle, artifact, engines[0], front_end, threshold)
+        )
+        files = pack_files(bundle)
+        self._source = self._closing.enter_context(closing(Endless(lambda: Pictures(PACK, files))))
+
+    def cost_ms(self, seconds: float) -> float:
+        """Median milliseconds from decoding to verdict, or milliseconds per frame of the stream."""
+        if self._objective == "latency":
+            return latency(self.detector, self._source, _ignore, seconds)[0].p50
+        return 1e3 / stream(self.detector, self._source, _ignore, seconds)
+
+    def close(self) -> None:
+        """Release everything."""
+        self._closing.close()
+
+    def __enter__(self) -> EndToEnd:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _ignore(result: object) -> None:
+    """Verdicts are not looked at here: the two may be different detectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedChange:
+    """The second against the first.
+
+    Attributes:
+        first_ms: Median cost of a frame. Also ``second_ms``.
+        ratios: Of each pair, second over first.
+        slower: Their median, with the interval of at least 95 %.
+    """
+
+    first_ms: float
+    second_ms: float
+    ratios: tuple[float, ...]
+    slower: Interval
+
+
+def compare_paired(
+    first: Contender,
+    second: Contender,
+    *,
+    pairs: int,
+    seconds: float,
+    progress: Callable[[int], None] = lambda done: None,
+) -> PairedChange:
+    """Turns of ``seconds`` each, two a pair, whose order alternates; one pair more that does not count.
+
+    What disturbs the machine disturbs neighbours alike, so only turns of one pair are compared.
+
+    Raises:
+        EdgeError: One of them failed.
+    """
+    costs: tuple[list[float], list[float]] = ([], [])
+    for pair in range(-1, pairs):
+        taken = [0.0, 0.0]
+        for which in (0, 1) if pair % 2 == 0 else (1, 0):
+            taken[which] = (first, second)[which].cost_ms(seconds)
+        if pair >= 0:
+            costs[0].append(taken[0])
+            costs[1].append(taken[1])
+        progress(pair + 1)
+    ratios = _ratios(*costs)
+    return PairedChange(
+        statistics.median(costs[0]), statistics.median(costs[1]), ratios, median_interval(ratios)
+    )
+
+
+def _ratios(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
+    return tuple(after / before for before, after in zip(first, second, strict=True))
