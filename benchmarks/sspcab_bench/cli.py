@@ -27,6 +27,7 @@ from sspcab_bench.giving import check_output, give, strict_exit
 from sspcab_bench.inputs import PACK
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
+from sspcab_bench.peers_command import peers
 from sspcab_bench.report import block_json, bundle_json, tuned_json
 from sspcab_bench.text_report import block_text, bundle_text, tuned_text
 from sspcab_bench.tuned_suite import TunedOptions
@@ -70,6 +71,7 @@ class _BundleByDefault(click.Group):
         formatter.write_usage(ctx.command_path, "density BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "compare FIRST SECOND [OPTIONS]")
         formatter.write_usage(ctx.command_path, "gate BUNDLE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "peers BUNDLE [OPTIONS]")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of the bundle suite, which is what one gets without a verb."""
@@ -270,7 +272,7 @@ def _progress(text: str) -> None:
     click.echo(f"{_NAME}: {text}", err=True)
 
 
-for _command in (compare, density, gate):
+for _command in (compare, density, gate, peers):
     group.add_command(_command)
 
 
