@@ -29,6 +29,7 @@ from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
 from sspcab_bench.peers_command import peers
 from sspcab_bench.report import block_json, bundle_json, tuned_json
+from sspcab_bench.sustained_command import sustained
 from sspcab_bench.text_report import block_text, bundle_text, tuned_text
 from sspcab_bench.tuned_suite import TunedOptions
 from sspcab_bench.tuned_suite import run as run_tuned
@@ -72,6 +73,7 @@ class _BundleByDefault(click.Group):
         formatter.write_usage(ctx.command_path, "compare FIRST SECOND [OPTIONS]")
         formatter.write_usage(ctx.command_path, "gate BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "peers BUNDLE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "sustained BUNDLE [OPTIONS]")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of the bundle suite, which is what one gets without a verb."""
@@ -272,7 +274,7 @@ def _progress(text: str) -> None:
     click.echo(f"{_NAME}: {text}", err=True)
 
 
-for _command in (compare, density, gate, peers):
+for _command in (compare, density, gate, peers, sustained):
     group.add_command(_command)
 
 

@@ -49,7 +49,7 @@ def peers(
     """Measure what the runtime's engine call adds to the vendor's own, on BUNDLE's graphs.
 
     In turns on the same inputs: our call, which checks its inputs and copies its results, and the plain call
-    of ONNX Runtime or OpenVINO; then OpenVINO's benchmark_app, which feeds random data, where it is installed.
+    of ONNX Runtime or OpenVINO; then OpenVINO's benchmark_app, which feeds random data, where there is one.
     """
     check_output(output)
     opened = Bundle.open(bundle)

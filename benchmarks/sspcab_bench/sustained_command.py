@@ -1,0 +1,123 @@
+"""``sspcab-bench sustained``: does it stay as fast as it begins?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sspcab_bench.caveats import about_load, about_machine
+from sspcab_bench.giving import check_output, give, strict_exit
+from sspcab_bench.jetson import read_jetson
+from sspcab_bench.load import load_between, read_cpu_times
+from sspcab_bench.machine import read_machine
+from sspcab_bench.report import head_json
+from sspcab_bench.sensors import Sensors
+from sspcab_bench.sustained import Point, Sustained, run_sustained
+from sspcab_bench.text_report import machine_lines, title, warning_lines
+from sspcab_edge.bundle import Bundle
+from sspcab_edge.command import common_options, json_option
+from sspcab_runtime.engines import ENGINES
+from sspcab_runtime.tables import table
+
+__all__ = ["sustained"]
+
+
+@click.command("sustained", short_help="Does it stay as fast as it begins?")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=180.0, show_default=True, help="Of the whole run."
+)
+@click.option("--points", type=click.IntRange(3), default=18, show_default=True, help="Parts of the curve.")
+@click.option("--backend", type=click.Choice(list(ENGINES)), help="[default: the runtime's choice]")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here too, as JSON."
+)
+@click.option("--strict", is_flag=True, help="Exit 4 when there is a warning.")
+@json_option
+@common_options
+@click.pass_context
+def sustained(
+    context: click.Context,
+    bundle: Path,
+    seconds: float,
+    points: int,
+    backend: str | None,
+    output: Path | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Run BUNDLE at full speed for long, and draw the curve: frames a second, temperature, clock, power.
+
+    Warns where the last third is more than 5 % slower than the first, and where the hardware says that it
+    throttled. Energy of a frame is told where the module's power is (Jetson), idle power included.
+    """
+    check_output(output)
+    opened = Bundle.open(bundle)
+    machine, before = read_machine(), read_cpu_times()
+    found = run_sustained(
+        opened, backend=backend, seconds=seconds, points=points, sensors=Sensors(), progress=_progress
+    )
+    load = load_between(before, read_cpu_times())
+    warnings = [*about_machine(machine, None), *about_load(load), *_about(found)]
+    facts = read_jetson()
+    energy_mj = found.watched.energy_per_frame_mj(found.frames)
+    report: dict[str, Any] = {
+        **head_json(machine, load, opened),
+        "jetson": None if facts is None else asdict(facts),
+        "artifact": found.artifact,
+        "backend": found.backend,
+        "frames": found.frames,
+        "first_fps": found.first_fps,
+        "last_fps": found.last_fps,
+        "slowed": found.slowed,
+        "throttled": found.watched.throttled,
+        "energy_per_frame_mj": energy_mj,
+        "sensors": asdict(found.watched),
+        "results": [asdict(point) for point in found.points],
+        "warnings": warnings,
+    }
+    rows = [
+        (f"{point.at_s:.0f}", f"{point.fps:.1f}", f"{point.gaps.p50:.2f}", f"{point.gaps.p99:.2f}",
+         _some(point.hottest_c), _some(point.clock_mhz), _some(point.power_mw))
+        for point in found.points
+    ]  # fmt: skip
+    text = "\n".join(
+        [
+            title(opened),
+            *machine_lines(machine),
+            "",
+            f"{found.artifact} on {found.backend}, stages overlapped; ms are between verdicts",
+            table(("s", "fps", "p50 ms", "p99 ms", "hottest C", "MHz", "mW"), rows, right=range(7)),
+            "",
+            f"first third {found.first_fps:.1f} frames a second, last third {found.last_fps:.1f}",
+            *([] if energy_mj is None else [f"energy {energy_mj:.1f} mJ a frame, idle power included"]),
+            *warning_lines(warnings),
+        ]
+    )
+    give(report, text, as_json, output)
+    strict_exit(context, strict, warnings)
+
+
+def _about(found: Sustained) -> list[str]:
+    warnings = []
+    if found.slowed:
+        warnings.append(
+            f"it slowed down from {found.first_fps:.1f} to {found.last_fps:.1f} frames a second: "
+            "believe the last"
+        )
+    if found.watched.throttled:
+        events = found.watched.throttle_events
+        causes = [*found.watched.cooling, *([f"{events} over-current events"] if events else [])]
+        warnings.append(f"the hardware throttled: {', '.join(causes)}")
+    return warnings
+
+
+def _some(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _progress(point: Point) -> None:
+    click.echo(f"sspcab-bench: {point.at_s:.0f} s: {point.fps:.1f} frames a second", err=True)
