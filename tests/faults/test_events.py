@@ -119,7 +119,7 @@ def test_every_acknowledged_commit_is_synced(tmp_path: Path) -> None:
     assert len([line for line in log.read_text().splitlines() if "sync(" in line]) >= 20
 
 
-def test_a_damaged_database_is_put_aside(tmp_path: Path, scale: int) -> None:
+def test_a_damaged_database_is_put_aside(tmp_path: Path) -> None:
     """S5: started within 5 s, the old file kept, what is readable saved, and an event says so."""
     (tmp_path / "one").mkdir()
     store = Store(tmp_path / "one", StoreConfig(), ("sink",))
@@ -130,7 +130,7 @@ def test_a_damaged_database_is_put_aside(tmp_path: Path, scale: int) -> None:
     store.stop(5)
     whole = (tmp_path / "one" / "events.db").read_bytes()
     chance, saved = random.Random(21), []
-    cases = 200 if scale > 1 else 10
+    cases = 200
     for case in range(cases):
         folder = tmp_path / f"case {case}"
         folder.mkdir()
@@ -157,7 +157,7 @@ def test_a_damaged_database_is_put_aside(tmp_path: Path, scale: int) -> None:
         connection = database(folder)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         connection.close()
-    print(f"{len(saved)} of {cases} were put aside; events saved of 300: {sorted(saved)}")
+    print(f"{len(saved)} of {cases} were put aside; events saved of 300: at most {max(saved)}")
     assert len(saved) > cases / 2
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -51,13 +52,37 @@ CREATE TABLE IF NOT EXISTS refused (sink TEXT NOT NULL, row INTEGER NOT NULL, re
 """
 
 
+class DamagedTextConnection(sqlite3.Connection):
+    """A connection whose errors are all :class:`sqlite3.Error`.
+
+    Of a damaged schema SQLite's message quotes bytes that are no UTF-8, and Python then raises
+    UnicodeDecodeError instead of the error.
+    """
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """As the base class."""
+        try:
+            return super().execute(*arguments)
+        except UnicodeDecodeError as error:
+            raise sqlite3.DatabaseError("database disk image is malformed: its schema is no text") from error
+
+    def executescript(self, script: str, /) -> sqlite3.Cursor:
+        """As the base class."""
+        try:
+            return super().executescript(script)
+        except UnicodeDecodeError as error:
+            raise sqlite3.DatabaseError("database disk image is malformed: its schema is no text") from error
+
+
 def open_database(path: Path) -> sqlite3.Connection:
     """Open or make the database, and check it.
 
     Raises:
         sqlite3.Error: It cannot be opened, is damaged, or of a later version.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=1.0, factory=DamagedTextConnection
+    )
     try:
         connection.execute(f"PRAGMA page_size={_PAGE}")
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
@@ -137,7 +162,7 @@ def restore(
                 continue
             connection.executemany(
                 "INSERT INTO deliveries VALUES (?, ?)",
-                [(sink, cursor.lastrowid) for sink in owed if sink in sinks],
+                [(sink, cursor.lastrowid) for sink in set(owed) if sink in sinks],
             )
             connection.execute(
                 "INSERT INTO sequences VALUES (?, ?) ON CONFLICT (camera) "

@@ -236,7 +236,16 @@ class Store:
             if self._connection is None:
                 self._open()
             assert self._connection is not None
-            self._store(self._connection)
+            try:
+                self._store(self._connection)
+            except sqlite3.DatabaseError as error:
+                if not _damaged(error):
+                    raise
+                self._connection.close()
+                self._connection = None
+                self._replace(error)
+                assert self._connection is not None
+                self._store(self._connection)
         except (sqlite3.Error, OSError) as error:
             self._degrade(error)
             self._shorten()
@@ -301,8 +310,8 @@ class Store:
         try:
             self._connection = database.open_database(self._path)
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-                raise  # no room, no rights, busy: the file is not at fault
+            if not _damaged(error):
+                raise
             self._replace(error)
         assert self._connection is not None
         _LOG.info("events are kept in %s (SQLite %s)", self._path.name, sqlite3.sqlite_version)
@@ -343,3 +352,11 @@ def _lock(path: Path) -> int:
         os.close(fd)
         raise OutputError(f"another daemon uses {path.parent}: stop it first") from error
     return fd
+
+
+def _damaged(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file is at fault: not where there is no room, no right, or it is busy.
+
+    What is inserted is never there before, so a constraint fails only where the file's own numbers are wrong.
+    """
+    return not isinstance(error, sqlite3.OperationalError) or "malformed" in str(error)

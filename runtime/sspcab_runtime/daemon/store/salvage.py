@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from sspcab_runtime.daemon.events import Event, decode_event
+from sspcab_runtime.daemon.store.database import DamagedTextConnection
 
 __all__ = ["put_aside", "readable_events"]
 
@@ -36,14 +37,14 @@ def readable_events(path: Path) -> list[tuple[Event, tuple[str, ...]]]:
     """Events of a damaged database that can still be read, with the sinks that each is owed to."""
     found: dict[int, tuple[Event, list[str]]] = {}
     until = time.monotonic() + _SECONDS
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path, isolation_level=None, factory=DamagedTextConnection)
     try:
         connection.set_progress_handler(lambda: int(time.monotonic() > until), 10_000)
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
             for row, data in connection.execute("SELECT row, data FROM events ORDER BY row"):
                 with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, TypeError):
                     found[row] = (decode_event(data), [])
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
             for sink, row in connection.execute("SELECT sink, row FROM deliveries"):
                 if row in found and isinstance(sink, str):
                     found[row][1].append(sink)
