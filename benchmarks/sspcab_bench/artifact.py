@@ -12,7 +12,7 @@ from sspcab_bench.checking import PackCheck
 from sspcab_bench.files import read_text
 from sspcab_bench.inputs import PACK, Endless, pack_files, spread
 from sspcab_bench.phases import engine_alone, latency, one_frame, stream
-from sspcab_bench.summary import Statistics
+from sspcab_bench.summary import Histogram, Statistics
 from sspcab_bench.timing import WarmUp, warm_up
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.manifest import Artifact
@@ -66,6 +66,7 @@ class Measured:
         first_infer_ms: The first inference, on zeros: it allocates memory and picks kernels.
         warm_up: How warming up went.
         latency: From the beginning of decoding to the verdict, one frame at a time.
+        histogram: The same durations, to look at.
         stages: The same frames, by stage of the runtime's pipeline, in its order.
         fps: Frames a second through the runtime's pipeline, with its stages overlapped.
         engine_fps: Frames a second of the engine alone, one call after the other.
@@ -84,6 +85,7 @@ class Measured:
     first_infer_ms: float
     warm_up: WarmUp
     latency: Statistics
+    histogram: Histogram
     stages: dict[str, Statistics]
     fps: float
     engine_fps: float
@@ -132,7 +134,7 @@ def measure_artifact(job: Job, *, proc: Path = PROC) -> Measured:
         on = f"{engine.backend} {engine.version}"
         warmth = _warm_up(detector, pack, source, check, order, job.seconds)
         check.require(on)
-        whole, stages = latency(detector, source, see, job.seconds)
+        whole, drawn, stages = latency(detector, source, see, job.seconds)
         fps = stream(detector, source, see, job.seconds)
         engine_fps = engine_alone(detector, source, job.seconds)
         parity = check.require(on)
@@ -146,6 +148,7 @@ def measure_artifact(job: Job, *, proc: Path = PROC) -> Measured:
         first_infer_ms=first_infer_ms,
         warm_up=warmth,
         latency=whole,
+        histogram=drawn,
         stages=stages,
         fps=fps,
         engine_fps=engine_fps,

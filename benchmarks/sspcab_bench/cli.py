@@ -23,10 +23,12 @@ from sspcab_bench.compare_command import (
 )
 from sspcab_bench.density_command import density
 from sspcab_bench.gate_command import gate
-from sspcab_bench.giving import check_output, give, strict_exit
+from sspcab_bench.giving import check_output, give, strict_exit, write
 from sspcab_bench.inputs import PACK
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
+from sspcab_bench.page import html_page, markdown
+from sspcab_bench.page_command import page
 from sspcab_bench.peers_command import peers
 from sspcab_bench.report import block_json, bundle_json, tuned_json
 from sspcab_bench.sustained_command import sustained
@@ -74,6 +76,7 @@ class _BundleByDefault(click.Group):
         formatter.write_usage(ctx.command_path, "gate BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "peers BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "sustained BUNDLE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "page REPORTS... -o PAGE")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of the bundle suite, which is what one gets without a verb."""
@@ -139,6 +142,10 @@ def group() -> None:
     "--source", metavar="URI", help="Measure on this picture, folder or video instead of the parity pack."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to look at.")
+@click.option(
+    "--markdown", "as_markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a table too."
+)
 @click.option(
     "--baseline", type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="A report of before: see --max-regression, and sspcab-bench compare.",
@@ -155,6 +162,8 @@ def bundle_command(
     threads: int | None,
     seconds: float,
     source: str | None,
+    html: Path | None,
+    as_markdown: Path | None,
     baseline: Path | None,
     max_regression: float | None,
     strict: bool,
@@ -162,7 +171,7 @@ def bundle_command(
     output: Path | None,
 ) -> None:
     """Measure BUNDLE on this machine."""
-    check_output(output)
+    check_output(output, html, as_markdown)
     if (baseline is None) != (max_regression is None):
         raise OptionError("--baseline and --max-regression go together")
     before_report = None if baseline is None else read_report(baseline)
@@ -186,6 +195,10 @@ def bundle_command(
         for note in report_warnings(before_report, {**report, "warnings": []}):
             _progress(f"baseline: {note}")
     give(report, text, as_json, output)
+    if html is not None:
+        write(html, html_page([report]).encode())
+    if as_markdown is not None:
+        write(as_markdown, markdown(report).encode())
     for one in slower:
         _progress(f"REGRESSION: {one}")
     if slower:
@@ -274,7 +287,7 @@ def _progress(text: str) -> None:
     click.echo(f"{_NAME}: {text}", err=True)
 
 
-for _command in (compare, density, gate, peers, sustained):
+for _command in (compare, density, gate, page, peers, sustained):
     group.add_command(_command)
 
 

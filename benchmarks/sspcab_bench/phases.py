@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from sspcab_bench.inputs import Endless
-from sspcab_bench.summary import Statistics, summarise
+from sspcab_bench.summary import Histogram, Statistics, histogram, summarise
 from sspcab_bench.timing import MIN_COUNT, measure, stopwatch, until
 from sspcab_edge.errors import SourceError
 from sspcab_edge.protocols import Request
@@ -52,7 +52,7 @@ def one_frame(detector: Detector, source: Endless) -> Result:
 
 def latency(
     detector: Detector, source: Endless, see: See, seconds: float
-) -> tuple[Statistics, dict[str, Statistics]]:
+) -> tuple[Statistics, Histogram, dict[str, Statistics]]:
     """Latency of frames taken one at a time, from decoding to verdict, and of their stages."""
     stages: dict[str, list[float]] = {}
 
@@ -63,8 +63,12 @@ def latency(
             stages.setdefault(stage, []).append(value)
         return result.latency_ms
 
-    whole = summarise(measure(timed, seconds=seconds))
-    return whole, {stage: summarise(values) for stage, values in stages.items()}
+    durations_ms = measure(timed, seconds=seconds)
+    return (
+        summarise(durations_ms),
+        histogram(durations_ms),
+        {stage: summarise(values) for stage, values in stages.items()},
+    )
 
 
 def stream(detector: Detector, source: Endless, see: See, seconds: float) -> float:

@@ -52,7 +52,7 @@ def bundle_json(
     return {
         **head_json(machine, load, bundle),
         "source": source,
-        "results": [_measured_json(result) for result in results],
+        "results": [{**_measured_json(result), "judged": _judged_json(bundle, result)} for result in results],
         "warnings": list(warnings),
     }
 
@@ -82,6 +82,7 @@ def _measured_json(result: Measured) -> dict[str, Any]:
         "fps": result.fps,
         "engine_fps": result.engine_fps,
         "latency_ms": _statistics_json(result.latency),
+        "histogram_ms": asdict(result.histogram),
         "stages_ms": {stage: statistics.mean for stage, statistics in result.stages.items()},
         "stages": {stage: _statistics_json(statistics) for stage, statistics in result.stages.items()},
         "count": result.latency.count,
@@ -96,6 +97,20 @@ def _measured_json(result: Measured) -> dict[str, Any]:
             "checked": result.checked,
             "max_abs_score_diff": result.max_abs_score_diff,
         },
+    }
+
+
+def _judged_json(bundle: Bundle, result: Measured) -> dict[str, Any]:
+    """What the export found of this artifact."""
+    artifact = next(one for one in bundle.manifest.artifacts if one.name == result.artifact)
+    parity = artifact.parity
+    return {
+        "size_bytes": artifact.size_bytes,
+        "pictures": parity.pictures,
+        "flips": parity.flips,
+        "flips_upper95": parity.flips_upper95,
+        "auroc_source": parity.auroc_source,
+        "auroc_artifact": parity.auroc_artifact,
     }
 
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["COV_LIMIT", "Interval", "Statistics", "geometric_mean", "median_interval", "summarise"]
+__all__ = [
+    "COV_LIMIT",
+    "Histogram",
+    "Interval",
+    "Statistics",
+    "geometric_mean",
+    "histogram",
+    "median_interval",
+    "summarise",
+]
 
 COV_LIMIT = 0.05
 """A series is stable when its coefficient of variation is at most this. trtexec warns above 0.025, which is
@@ -69,6 +78,39 @@ def summarise(durations_ms: Sequence[float]) -> Statistics:
         max=float(values.max()),
         std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How a series is distributed, for people to look at.
+
+    Attributes:
+        low: Lower end of the first bin, in milliseconds.
+        step: Width of each bin.
+        counts: Durations in each bin.
+        above: Durations beyond the last bin: the slowest one in a hundred.
+    """
+
+    low: float
+    step: float
+    counts: tuple[int, ...]
+    above: int
+
+
+def histogram(durations_ms: Sequence[float], bins: int = 40) -> Histogram:
+    """Equal bins from the shortest to the 99th percentile.
+
+    Raises:
+        ValueError: The series is empty.
+    """
+    if not durations_ms:
+        raise ValueError("no durations to draw")
+    values = np.asarray(durations_ms, dtype=np.float64)
+    low, high = float(values.min()), float(np.percentile(values, 99))
+    step = max(high - low, 1e-6) / bins
+    places = np.minimum((values[values <= high] - low) / step, bins - 1).astype(np.int64)
+    counts = np.bincount(places, minlength=bins)
+    return Histogram(low, step, tuple(int(count) for count in counts), len(values) - int(counts.sum()))
 
 
 @dataclass(frozen=True, slots=True)
