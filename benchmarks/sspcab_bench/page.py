@@ -96,7 +96,8 @@ def _bundle(report: Mapping[str, Any]) -> list[str]:
                         "ms", "stages"), stages),
         _figure_of("Speed against accuracy: right and up is better",
                    scatter([(result["fps"], value) for result, value in zip(results, accuracy, strict=True)],
-                           ("frames a second", what), "speed against accuracy"), names),
+                           ("frames a second", what), "speed against accuracy",
+                           1.0 if what == "image AUROC" else 100.0), names),
         "</div>",
     ]  # fmt: skip
 

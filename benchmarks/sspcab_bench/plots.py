@@ -8,7 +8,7 @@ from html import escape
 __all__ = ["bars", "curve", "distribution", "key", "scatter", "ticks"]
 
 _WIDTH, _HEIGHT = 480, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 26, 38
 _COLOURS = 7
 
 
@@ -138,11 +138,15 @@ def bars(rows: Mapping[str, Mapping[str, float]], stages: Sequence[str], unit: s
     )
 
 
-def scatter(points: Sequence[tuple[float, float]], labels: tuple[str, str], title: str) -> str:
-    """One dot for each point, in the order of a :func:`key`."""
+def scatter(
+    points: Sequence[tuple[float, float]], labels: tuple[str, str], title: str, most: float = float("inf")
+) -> str:
+    """One dot for each point, in the order of a :func:`key`; no y is beyond ``most``."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
     margin = (max(ys) - min(ys)) * 0.15 or max(abs(max(ys)) * 0.02, 1e-3)
-    frame = _Frame((0.0, max(xs) * 1.1 or 1.0), (min(ys) - margin, max(ys) + margin), labels)
+    frame = _Frame(
+        (0.0, max(xs) * 1.1 or 1.0), (min(ys) - margin, min(max(ys) + margin, max(most, max(ys)))), labels
+    )
     dots = "".join(
         f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="6" fill="{_colour(number)}"/>'
         for number, (x, y) in enumerate(points)

@@ -57,8 +57,8 @@ def test_unstable() -> None:
 def test_a_stream_is_no_faster_than_its_engine(engine_fps: float, count: int) -> None:
     result = Measured(
         target="onnx", precision="fp32", backend="onnxruntime", version="1", threads=None, load_s=1.0,
-        first_infer_ms=1.0, warm_up=WarmUp(1, 1.0, True), latency=summarise([1.0]), histogram=histogram([1.0]),
-        stages={}, fps=10.0,
+        first_infer_ms=1.0, warm_up=WarmUp(1, 1.0, True), latency=summarise([1.0]),
+        histogram=histogram([1.0]), stages={}, fps=10.0,
         engine_fps=engine_fps, peak_rss_mb=None, inputs=1, checked=1, max_abs_score_diff=0.0,
     )  # fmt: skip
     warnings = about_order([result])
