@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -188,6 +189,56 @@ def test_a_full_disk_is_counted_and_recovers(tmp_path: Path) -> None:
     kept = [one for _, one in store.events(500, None, None)]
     assert sum(one.kind == "anomaly" for one in kept) >= 50
     store.stop(5)
+
+
+def test_a_full_file_system(tmp_path: Path) -> None:
+    """S3 on a tmpfs of 8 MiB that is filled to the last byte: nothing is lost uncounted, and it recovers."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "sspcab-test", str(tmp_path)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no right to mount: {mounted.stderr.decode().strip()}")
+    try:
+        store = Store(tmp_path, StoreConfig(memory=200), ("sink",))
+        store.start()
+        for number in range(50):
+            store.put(event(number))
+        assert store.flush(5)
+        ballast = tmp_path / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"\0" * 4096)
+        wait_for(lambda: _put_until_degraded(store), 10, "degraded")
+        for number in range(1000, 1500):
+            store.put(event(number))
+        time.sleep(1.0)
+        held = store.status()
+        assert held.state == "degraded"
+        assert held.memory <= 200
+        ballast.unlink()
+        begin = time.monotonic()
+        wait_for(lambda: store.status().state == "fine", 5, "writing again")
+        recovered_s = time.monotonic() - begin
+        assert store.flush(5)
+        status = store.status()
+        print(f"writing again after {recovered_s:.1f} s: {status}")
+        assert status.generated == status.stored + status.memory + sum(status.dropped.values())
+        assert status.dropped
+        store.stop(5)
+        connection = database(tmp_path)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def _put_until_degraded(store: Store) -> bool:
+    for number in range(20):
+        store.put(event(500 + number))
+    time.sleep(0.1)
+    return store.status().state == "degraded"
 
 
 def test_the_size_has_a_cap(tmp_path: Path) -> None:
