@@ -131,6 +131,15 @@ class RunningDaemon:
         found = json.loads(self.request("/api/events?limit=500")[1])["events"]
         return [entry["event"] for entry in reversed(found)]
 
+    def answers(self) -> bool:
+        """Whether its page does, which comes after its token."""
+        try:
+            self.status()
+        except (OSError, FileNotFoundError):
+            assert self._process.poll() is None, self.log
+            return False
+        return True
+
     def wait_ready(self, seconds: float = 30) -> float:
         """Wait until it is ready and every camera is scored; how long it took."""
         begin = time.monotonic()

@@ -138,7 +138,7 @@ url = "http://127.0.0.1:9/x"
 token = "{secret}"
 """
     with RunningDaemon(tmp_path, text) as daemon:
-        wait_for(lambda: (tmp_path / "state/token").exists(), 15, "a page")
+        wait_for(daemon.answers, 15, "a page")
         wait_for(lambda: daemon.camera()["scored"] > 3, 15, "scored")
         camera.mode = "401"
         wait_for(lambda: len(daemon.events()) > 0, 10, "events")
