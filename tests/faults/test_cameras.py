@@ -102,7 +102,7 @@ def test_what_is_refused(tmp_path: Path, toml: str, camera: FakeCamera, mode: st
             words = {"huge": "20000x20000", "redirect": "redirects are not followed", "401": "a password"}[
                 mode
             ]
-            wait_for(lambda: (tmp_path / "state/token").exists(), 15, "a page")
+            wait_for(daemon.answers, 15, "a page")
             wait_for(lambda: words in daemon.camera()["message"], 10, words)
             assert daemon.camera()["scored"] == 0
             daemon.stop()
