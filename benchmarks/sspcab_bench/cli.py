@@ -27,6 +27,7 @@ from sspcab_bench.giving import check_output, give, strict_exit, write
 from sspcab_bench.inputs import PACK
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
+from sspcab_bench.overlap_command import overlap
 from sspcab_bench.page import html_page, markdown
 from sspcab_bench.page_command import page
 from sspcab_bench.peers_command import peers
@@ -75,6 +76,7 @@ class _BundleByDefault(click.Group):
         formatter.write_usage(ctx.command_path, "compare FIRST SECOND [OPTIONS]")
         formatter.write_usage(ctx.command_path, "gate BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "peers BUNDLE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "overlap BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "sustained BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "page REPORTS... -o PAGE")
 
@@ -287,7 +289,7 @@ def _progress(text: str) -> None:
     click.echo(f"{_NAME}: {text}", err=True)
 
 
-for _command in (compare, density, gate, page, peers, sustained):
+for _command in (compare, density, gate, overlap, page, peers, sustained):
     group.add_command(_command)
 
 

@@ -16,9 +16,11 @@ from sspcab_bench.phases import latency, stream
 from sspcab_bench.summary import Interval, median_interval
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import InputError
+from sspcab_edge.protocols import Engine
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.frontends import open_front_end
 from sspcab_runtime.opening import open_first, wanted_settings
+from sspcab_runtime.setting import Setting
 from sspcab_runtime.sources.pictures import Pictures
 from sspcab_runtime.tuning import Objective
 
@@ -121,28 +123,44 @@ class EndToEnd:
     """A bundle's own parity pack, from file to verdict, through the runtime's pipeline. A context manager.
 
     Args:
-        bundle: What runs, as the runtime would choose.
-        backend: Only on this one.
+        bundle: What runs.
+        settings: How, the first of them that runs here.
         objective: ``latency`` times one frame at a time, ``fps`` all stages overlapped.
+        fallback: Pass over settings whose backend cannot run here.
+
+    Attributes:
+        setting: That was taken.
+        detector: That runs.
 
     Raises:
         EdgeError: It cannot be opened.
     """
 
-    def __init__(self, bundle: Bundle, backend: str | None, objective: Objective) -> None:
+    def __init__(
+        self, bundle: Bundle, settings: Sequence[Setting], objective: Objective, *, fallback: bool = False
+    ) -> None:
         self._closing = ExitStack()
-        settings = wanted_settings(bundle.manifest.artifacts, backend=backend)
-        self.setting, engines = open_first(bundle, settings, fallback=backend is None)
+        self.setting, engines = open_first(bundle, settings, fallback=fallback)
         for engine in engines:
             self._closing.callback(engine.close)
         threshold, artifact = bundle.manifest.decision.threshold, self.setting.artifact
         front_end = open_front_end(bundle.manifest, artifact, threshold)
         self._objective = objective
         self.detector = self._closing.enter_context(
-            Detector(bundle, artifact, engines[0], front_end, threshold)
+            Detector(bundle, artifact, engines[0], front_end, threshold, engines[1:])
         )
         files = pack_files(bundle)
         self._source = self._closing.enter_context(closing(Endless(lambda: Pictures(PACK, files))))
+
+    @classmethod
+    def chosen(cls, bundle: Bundle, backend: str | None, objective: Objective) -> EndToEnd:
+        """A bundle on ``backend``, or as the runtime would choose where that is None."""
+        settings = wanted_settings(bundle.manifest.artifacts, backend=backend)
+        return cls(bundle, settings, objective, fallback=backend is None)
+
+    def run_on(self, engine: Engine) -> None:
+        """Put another engine in place of all; who made it closes it."""
+        self.detector.engine, self.detector.engines = engine, (engine,)
 
     def cost_ms(self, seconds: float) -> float:
         """Median milliseconds from decoding to verdict, or milliseconds per frame of the stream."""

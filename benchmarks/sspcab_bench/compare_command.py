@@ -12,6 +12,7 @@ from sspcab_bench.compare import Change, EndToEnd, compare_paired, compare_repor
 from sspcab_bench.giving import check_output, give
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
+from sspcab_bench.options import output_option
 from sspcab_bench.report import head_json
 from sspcab_bench.text_report import interval_text
 from sspcab_edge.bundle import Bundle
@@ -65,9 +66,7 @@ max_regression_option = click.option(
 @click.option(
     "--backend", type=click.Choice(list(ENGINES)), help="Of bundles. [default: the runtime's choice]"
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here too, as JSON."
-)
+@output_option
 @json_option
 @common_options
 @click.pass_context
@@ -124,7 +123,10 @@ def _bundles(
 ) -> list[str]:
     machine, before = read_machine(), read_cpu_times()
     opened = Bundle.open(first), Bundle.open(second)
-    with EndToEnd(opened[0], backend, objective) as one, EndToEnd(opened[1], backend, objective) as other:
+    with (
+        EndToEnd.chosen(opened[0], backend, objective) as one,
+        EndToEnd.chosen(opened[1], backend, objective) as other,
+    ):
         settings = str(one.setting), str(other.setting)
 
         def progress(done: int) -> None:

@@ -12,44 +12,28 @@ from sspcab_bench.density_report import density_json, density_text
 from sspcab_bench.giving import check_output, give, strict_exit
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
+from sspcab_bench.options import backend_option, bundle_argument, output_option, size_option, strict_option
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
-from sspcab_runtime.engines import ENGINES
 
 __all__ = ["density"]
 
 
-def _size(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
-    width, _, height = value.lower().partition("x")
-    if not (
-        width.isdecimal() and height.isdecimal() and 16 <= int(width) <= 8192 and 16 <= int(height) <= 8192
-    ):
-        raise click.BadParameter(
-            f"{value!r} is no size: expected WIDTHxHEIGHT, as in 1280x720", context, parameter
-        )
-    return int(width) // 2 * 2, int(height) // 2 * 2
-
-
 @click.command("density", short_help="How many cameras this machine carries at a frame rate.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option(
     "--fps", type=click.FloatRange(0.1, 240), default=15.0, show_default=True, help="Of each camera."
 )
-@click.option(
-    "--size", default="1280x720", show_default=True, metavar="WxH", callback=_size,
-    help="Of the cameras' pictures.",
-)  # fmt: skip
+@size_option
 @click.option("--cameras", type=click.IntRange(1, 1024), help="Try only so many. [default: search]")
 @click.option("--most", type=click.IntRange(1, 1024), default=64, show_default=True, help="Try no more.")
 @click.option(
     "--seconds", type=click.FloatRange(3), default=15.0, show_default=True,
     help="How long each number of cameras is watched, after 6 s that do not count.",
 )  # fmt: skip
-@click.option("--backend", type=click.Choice(list(ENGINES)), help="[default: the runtime's choice]")
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here too, as JSON."
-)
-@click.option("--strict", is_flag=True, help="Exit 4 when there is a warning.")
+@backend_option
+@output_option
+@strict_option
 @json_option
 @common_options
 @click.pass_context

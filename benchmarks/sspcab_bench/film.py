@@ -1,4 +1,4 @@
-"""A film to stand for a camera: pictures of the parity pack, moving, as H.264 that cameras send."""
+"""What stands for a camera: pictures of the parity pack, moving, as H.264 that cameras send, or as JPEGs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from sspcab_bench.inputs import pack_files
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.errors import MissingPackageError, PictureError
+from sspcab_edge.errors import MissingPackageError, OutputError, PictureError
 
-__all__ = ["make_film"]
+__all__ = ["make_film", "make_pictures"]
 
 _HOLD_S = 1.0
 _PAN = 2
 """Pixels from one frame to the next."""
+
+_QUALITY = 90
 
 
 def make_film(bundle: Bundle, path: Path, *, width: int, height: int, fps: float, seconds: float) -> None:
@@ -42,17 +45,34 @@ def make_film(bundle: Bundle, path: Path, *, width: int, height: int, fps: float
         canvas = np.empty((0, 0, 3), np.uint8)
         for number in range(frames):
             if number % hold == 0:
-                file = files[number // hold % len(files)]
-                picture = cv2.imread(str(file))
-                if picture is None:
-                    raise PictureError(f"{file} cannot be decoded")
-                margin = _PAN * hold
-                canvas = np.asarray(
-                    cv2.resize(picture, (width + margin, height), interpolation=cv2.INTER_CUBIC), np.uint8
-                )
+                canvas = _enlarged(files[number // hold % len(files)], width + _PAN * hold, height)
             left = number % hold * _PAN
             pixels = np.ascontiguousarray(canvas[:, left : left + width])
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
+
+
+def make_pictures(bundle: Bundle, folder: Path, *, width: int, height: int, count: int) -> None:
+    """Write pictures of the pack as JPEGs of quality 90, each enlarged to ``width`` x ``height`` pixels.
+
+    Raises:
+        BundleError: There are no pictures.
+        PictureError: One cannot be read.
+        OutputError: One cannot be written.
+    """
+    files = pack_files(bundle)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = _enlarged(files[number % len(files)], width, height)
+        path = folder / f"{number:04}.jpg"
+        if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
+            raise OutputError(f"cannot write {path}")
+
+
+def _enlarged(file: Path, width: int, height: int) -> npt.NDArray[np.uint8]:
+    picture = cv2.imread(str(file))
+    if picture is None:
+        raise PictureError(f"{file} cannot be decoded")
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)

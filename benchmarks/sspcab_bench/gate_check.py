@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sspcab_bench.compare import EndToEnd, compare_paired
+from sspcab_bench.pretend import SlowedEngine
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.ports import Array
-from sspcab_edge.protocols import Engine
 from sspcab_runtime.tuning import Objective
 
-__all__ = ["GateCheck", "SlowedEngine", "check_gate"]
-
-
-class SlowedEngine:
-    """An engine that takes longer, busy, by a share of each call. Implements the protocol of engines."""
-
-    def __init__(self, engine: Engine, share: float) -> None:
-        self._engine, self._share = engine, share
-        self.backend, self.version, self.device = engine.backend, engine.version, engine.device
-        self.inputs, self.outputs, self.max_batch = engine.inputs, engine.outputs, engine.max_batch
-
-    def infer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """What the engine gives, later."""
-        start = time.perf_counter()
-        outputs = self._engine.infer(inputs)
-        until = time.perf_counter() + self._share * (time.perf_counter() - start)
-        while time.perf_counter() < until:
-            pass
-        return outputs
-
-    def close(self) -> None:
-        """Close the engine."""
-        self._engine.close()
-
-    def __enter__(self) -> SlowedEngine:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+__all__ = ["GateCheck", "check_gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +58,15 @@ def check_gate(
     """
     slowed: list[float] = []
     same: list[float] = []
-    with EndToEnd(bundle, backend, objective) as first, EndToEnd(bundle, backend, objective) as second:
+    with (
+        EndToEnd.chosen(bundle, backend, objective) as first,
+        EndToEnd.chosen(bundle, backend, objective) as second,
+    ):
         sound = second.detector.engine
         for run in range(runs):
             for share, found in ((added, slowed), (0.0, same)):
-                second.detector.engine = SlowedEngine(sound, share) if share else sound
+                second.run_on(SlowedEngine(sound, share) if share else sound)
                 found.append(compare_paired(first, second, pairs=pairs, seconds=seconds).slower.median)
             progress(f"{run + 1} of {runs}: {slowed[-1]:.3f} with {added:.0%} added, {same[-1]:.3f} without")
-        second.detector.engine = sound
+        second.run_on(sound)
     return GateCheck(added, limit, tuple(slowed), tuple(same))

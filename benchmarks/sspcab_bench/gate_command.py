@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
@@ -12,18 +12,18 @@ from sspcab_bench.gate_check import check_gate
 from sspcab_bench.giving import check_output, give
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
+from sspcab_bench.options import backend_option, bundle_argument, objective_option, output_option
 from sspcab_bench.report import head_json
 from sspcab_bench.text_report import machine_lines, title, warning_lines
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
-from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tuning import Objective
 
 __all__ = ["gate"]
 
 
 @click.command("gate", short_help="Can this machine tell a slowdown?")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option(
     "--runs", type=click.IntRange(1), default=20, show_default=True, help="Comparisons of each kind."
 )
@@ -35,11 +35,9 @@ __all__ = ["gate"]
 )
 @click.option("--added", type=click.FloatRange(0, 10), default=0.10, show_default=True, help="Share put in.")
 @click.option("--limit", type=click.FloatRange(0, 10), default=0.05, show_default=True, help="Share allowed.")
-@click.option("--objective", type=click.Choice(get_args(Objective)), default="fps", show_default=True)
-@click.option("--backend", type=click.Choice(list(ENGINES)), help="[default: the runtime's choice]")
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here too, as JSON."
-)
+@objective_option
+@backend_option
+@output_option
 @json_option
 @common_options
 def gate(

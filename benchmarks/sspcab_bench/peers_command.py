@@ -12,6 +12,7 @@ from sspcab_bench.caveats import about_load, about_machine
 from sspcab_bench.giving import check_output, give
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
+from sspcab_bench.options import bundle_argument, output_option
 from sspcab_bench.peers import PEERS, Against, against_benchmark_app, against_peer, find_benchmark_app
 from sspcab_bench.report import head_json
 from sspcab_bench.text_report import interval_text, machine_lines, title, warning_lines
@@ -25,7 +26,7 @@ __all__ = ["peers"]
 
 
 @click.command("peers", short_help="The same graph through the vendors' own calls and tools.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
@@ -38,9 +39,7 @@ __all__ = ["peers"]
     show_default=True,
     help="Turns of benchmark_app; 0 leaves it.",
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here too, as JSON."
-)
+@output_option
 @json_option
 @common_options
 def peers(

@@ -13,29 +13,27 @@ from sspcab_bench.giving import check_output, give, strict_exit
 from sspcab_bench.jetson import read_jetson
 from sspcab_bench.load import load_between, read_cpu_times
 from sspcab_bench.machine import read_machine
+from sspcab_bench.options import backend_option, bundle_argument, output_option, strict_option
 from sspcab_bench.report import head_json
 from sspcab_bench.sensors import Sensors
 from sspcab_bench.sustained import Point, Sustained, run_sustained
 from sspcab_bench.text_report import machine_lines, title, warning_lines
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
-from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tables import table
 
 __all__ = ["sustained"]
 
 
 @click.command("sustained", short_help="Does it stay as fast as it begins?")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option(
     "--seconds", type=click.FloatRange(1), default=180.0, show_default=True, help="Of the whole run."
 )
 @click.option("--points", type=click.IntRange(3), default=18, show_default=True, help="Parts of the curve.")
-@click.option("--backend", type=click.Choice(list(ENGINES)), help="[default: the runtime's choice]")
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here too, as JSON."
-)
-@click.option("--strict", is_flag=True, help="Exit 4 when there is a warning.")
+@backend_option
+@output_option
+@strict_option
 @json_option
 @common_options
 @click.pass_context

@@ -6,7 +6,7 @@ import json
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from sspcab_bench import cli
 from sspcab_bench.compare import compare_paired, compare_reports, read_report
 from sspcab_bench.compare_command import REGRESSION
-from sspcab_bench.gate_check import SlowedEngine
+from sspcab_bench.gate_check import check_gate
 from sspcab_bench.giving import STRICT, strict_exit
+from sspcab_bench.pretend import SlowedEngine
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import InputError, OptionError
 from sspcab_runtime.opening import open_first, wanted_settings
+from sspcab_runtime.tuning import Objective
 from sspcab_runtime.turns import pack_inputs
 
 
@@ -142,6 +144,16 @@ def test_bundles_in_pairs(bright: Bundle, tmp_path: Path) -> None:
     assert len(report["pairs"]) == 6
     assert report["first"]["digest"] == report["second"]["digest"] == bright.digest
     assert report["slower"]["low"] <= report["slower"]["median"] <= report["slower"]["high"]
+
+
+@pytest.mark.parametrize("objective", get_args(Objective))
+def test_a_slowed_engine_slows_the_whole(bright: Bundle, objective: Objective) -> None:
+    """Both objectives run on the engine that is put in; the check of the gate would check nothing else."""
+    found = check_gate(
+        bright, backend="onnxruntime", objective=objective, runs=1, pairs=6, seconds=0.02, added=200.0,
+        limit=2.0,
+    )  # fmt: skip
+    assert (found.caught, found.passed) == (1, 1), found
 
 
 def test_the_gate_command(bright: Bundle) -> None:
