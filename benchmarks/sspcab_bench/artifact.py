@@ -8,10 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from sspcab_bench.batched import Batched
 from sspcab_bench.checking import PackCheck
 from sspcab_bench.files import read_text
 from sspcab_bench.inputs import PACK, Endless, pack_files, spread
+from sspcab_bench.machine import SYS
 from sspcab_bench.phases import engine_alone, latency, one_frame, stream
+from sspcab_bench.sensors import Sensors, Watch, summarise_samples
 from sspcab_bench.summary import Histogram, Statistics
 from sspcab_bench.timing import WarmUp, warm_up
 from sspcab_edge.bundle import Bundle
@@ -23,6 +26,7 @@ from sspcab_runtime.engines.base import GraphEngine
 from sspcab_runtime.frontends import open_front_end
 from sspcab_runtime.machine import PROC
 from sspcab_runtime.pipeline import Result
+from sspcab_runtime.setting import Setting
 from sspcab_runtime.sources import open_source
 from sspcab_runtime.sources.pictures import Pictures
 
@@ -41,6 +45,8 @@ class Job:
         seconds: At least so long for each of latency, stream and engine alone; at most for each half of
             warming up.
         source: URI of frames to measure on; None is the bundle's parity pack.
+        streams: Engines that a stream uses at the same time.
+        batch: Frames of one engine call.
     """
 
     bundle: str
@@ -49,6 +55,8 @@ class Job:
     threads: int | None
     seconds: float
     source: str | None
+    streams: int = 1
+    batch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +73,19 @@ class Measured:
             page cache.
         first_infer_ms: The first inference, on zeros: it allocates memory and picks kernels.
         warm_up: How warming up went.
-        latency: From the beginning of decoding to the verdict, one frame at a time.
+        latency: From the beginning of decoding to the verdict, one frame at a time; of a batch, from its
+            first frame's decoding to its last verdict.
         histogram: The same durations, to look at.
         stages: The same frames, by stage of the runtime's pipeline, in its order.
         fps: Frames a second through the runtime's pipeline, with its stages overlapped.
-        engine_fps: Frames a second of the engine alone, one call after the other.
+        engine_fps: Frames a second of the engines alone, one call after the other.
         peak_rss_mb: Most memory that the process held at once, in MiB; None where the kernel does not say.
         inputs: Inputs of the parity pack.
         checked: Those of them whose verdicts, while they were measured, were compared with the source's.
         max_abs_score_diff: The farthest of those scores from the source's.
+        streams: Engines at the same time. Also ``batch``: frames of one call.
+        energy_per_frame_mj: Of the whole module while it streamed, idle power included; None where its
+            power is not told.
     """
 
     target: str
@@ -93,6 +105,9 @@ class Measured:
     inputs: int
     checked: int
     max_abs_score_diff: float
+    streams: int = 1
+    batch: int = 1
+    energy_per_frame_mj: float | None = None
 
     @property
     def artifact(self) -> str:
@@ -100,7 +115,7 @@ class Measured:
         return f"{self.target}-{self.precision}"
 
 
-def measure_artifact(job: Job, *, proc: Path = PROC) -> Measured:
+def measure_artifact(job: Job, *, proc: Path = PROC, sys: Path = SYS) -> Measured:
     """Load, warm up, and measure: one frame at a time, then as a stream, then the engine alone.
 
     Every verdict on an input of the parity pack is compared with the source's. Where frames come from
@@ -121,22 +136,27 @@ def measure_artifact(job: Job, *, proc: Path = PROC) -> Measured:
     check = PackCheck(bundle, artifact)
     order = spread(check.inputs)
     engine, load_s, first_infer_ms = _load(bundle, artifact, job)
+    others = [_load(bundle, artifact, job)[0] for _ in range(job.streams - 1)]
     with (
-        Detector(bundle, artifact, engine, front_end, threshold) as detector,
+        Detector(bundle, artifact, engine, front_end, threshold, others) as detector,
         closing(_pack(bundle, order)) as pack,
         closing(pack if job.source is None else Endless(_opener(job.source))) as source,
     ):
 
         def see(result: Result) -> None:
-            if source is pack:
+            if source is pack and result.verdict.score is not None:
                 check.see(order[result.frame.index], result.verdict, with_map=False)
 
         on = f"{engine.backend} {engine.version}"
         warmth = _warm_up(detector, pack, source, check, order, job.seconds)
         check.require(on)
-        whole, drawn, stages = latency(detector, source, see, job.seconds)
-        fps = stream(detector, source, see, job.seconds)
-        engine_fps = engine_alone(detector, source, job.seconds)
+        if job.batch > 1:
+            detector.front_end = Batched(front_end, job.batch)
+        whole, drawn, stages = latency(detector, source, see, job.seconds, job.batch)
+        with Watch(Sensors(sys)) as watch:
+            fps = stream(detector, source, see, job.seconds)
+        power_mw = summarise_samples(watch.samples).mean_power_mw
+        engine_fps = engine_alone(detector, source, job.seconds, job.batch)
         parity = check.require(on)
     return Measured(
         target=artifact.target,
@@ -156,6 +176,9 @@ def measure_artifact(job: Job, *, proc: Path = PROC) -> Measured:
         inputs=check.inputs,
         checked=check.checked,
         max_abs_score_diff=parity.max_abs_score_diff,
+        streams=job.streams,
+        batch=job.batch,
+        energy_per_frame_mj=None if power_mw is None else power_mw / fps,
     )
 
 
@@ -172,7 +195,7 @@ def _load(bundle: Bundle, artifact: Artifact, job: Job) -> tuple[GraphEngine, fl
         manifest.inputs,
         manifest.outputs,
         precision=artifact.precision,
-        threads=job.threads,
+        threads=Setting(artifact, job.backend, None, job.threads, job.streams).threads_each,
     )
     elapsed_s = time.perf_counter() - start
     first_infer_ms = sum(engine.stages_ms.values())

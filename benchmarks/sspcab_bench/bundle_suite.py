@@ -46,12 +46,16 @@ class BundleOptions:
         threads: Of one inference; None leaves it to the backend, as the runtime does.
         seconds: At least so long for each of latency, stream and engine alone.
         source: URI of frames to measure on; None is the bundle's parity pack.
+        streams: Engines that a stream uses at the same time.
+        batch: Frames of one engine call.
     """
 
     backends: tuple[str, ...] = ()
     threads: int | None = None
     seconds: float = 3.0
     source: str | None = None
+    streams: int = 1
+    batch: int = 1
 
 
 def plan(bundle: Bundle, options: BundleOptions) -> list[tuple[Artifact, str]]:
@@ -107,6 +111,8 @@ def run(
             threads=options.threads,
             seconds=options.seconds,
             source=options.source,
+            streams=options.streams,
+            batch=options.batch,
         )
         results.append(in_own_process(job))
     return results

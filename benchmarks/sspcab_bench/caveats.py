@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from sspcab_bench.artifact import Measured
 from sspcab_bench.load import Load
 from sspcab_bench.machine import Machine
+from sspcab_bench.sensors import Watched
 from sspcab_bench.summary import COV_LIMIT, Statistics
 
-__all__ = ["about_load", "about_machine", "about_order", "about_stability"]
+__all__ = ["about_load", "about_machine", "about_order", "about_stability", "about_throttling"]
 
 OTHER_CORES = 0.2
 """Load by other processes that is worth a warning, in cores."""
@@ -51,6 +52,15 @@ def about_load(load: Load | None) -> list[str]:
             f"the hypervisor took {load.steal_cores:.2f} cores away meanwhile: these figures are too slow"
         )
     return warnings
+
+
+def about_throttling(watched: Watched) -> list[str]:
+    """What the hardware says of having slowed itself down."""
+    if not watched.throttled:
+        return []
+    events = watched.throttle_events
+    causes = [*watched.cooling, *([f"{events} over-current events"] if events else [])]
+    return [f"the hardware throttled: {', '.join(causes)}"]
 
 
 def about_stability(series: Iterable[tuple[str, Statistics]]) -> list[str]:

@@ -8,11 +8,12 @@ from typing import Any, get_args
 
 import click
 
+from sspcab_bench.ablation_command import ablation
 from sspcab_bench.block_suite import SHAPES, BlockOptions, Shape
 from sspcab_bench.block_suite import run as run_blocks
 from sspcab_bench.bundle_suite import BundleOptions
 from sspcab_bench.bundle_suite import run as run_bundle
-from sspcab_bench.caveats import about_load, about_machine, about_order, about_stability
+from sspcab_bench.caveats import about_order, about_stability
 from sspcab_bench.compare import compare_reports, read_report
 from sspcab_bench.compare_command import (
     REGRESSION,
@@ -25,13 +26,12 @@ from sspcab_bench.density_command import density
 from sspcab_bench.gate_command import gate
 from sspcab_bench.giving import check_output, give, strict_exit, write
 from sspcab_bench.inputs import PACK
-from sspcab_bench.load import load_between, read_cpu_times
-from sspcab_bench.machine import read_machine
 from sspcab_bench.overlap_command import overlap
 from sspcab_bench.page import html_page, markdown
 from sspcab_bench.page_command import page
 from sspcab_bench.peers_command import peers
 from sspcab_bench.report import block_json, bundle_json, tuned_json
+from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.sustained_command import sustained
 from sspcab_bench.text_report import block_text, bundle_text, tuned_text
 from sspcab_bench.tuned_suite import TunedOptions
@@ -73,6 +73,7 @@ class _BundleByDefault(click.Group):
         formatter.write_usage(ctx.command_path, "block [OPTIONS]")
         formatter.write_usage(ctx.command_path, "tuned BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "density BUNDLE [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "ablation BUNDLES... [OPTIONS]")
         formatter.write_usage(ctx.command_path, "compare FIRST SECOND [OPTIONS]")
         formatter.write_usage(ctx.command_path, "gate BUNDLE [OPTIONS]")
         formatter.write_usage(ctx.command_path, "peers BUNDLE [OPTIONS]")
@@ -144,6 +145,14 @@ def group() -> None:
     "--source", metavar="URI", help="Measure on this picture, folder or video instead of the parity pack."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
+@click.option(
+    "--streams", type=click.IntRange(1, 64), default=1, show_default=True,
+    help="Engines at the same time: more frames a second, no less latency.",
+)  # fmt: skip
+@click.option(
+    "--batch", type=click.IntRange(1, 1024), default=1, show_default=True,
+    help="Frames of one engine call: latency is then a whole batch's.",
+)  # fmt: skip
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to look at.")
 @click.option(
     "--markdown", "as_markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a table too."
@@ -164,6 +173,8 @@ def bundle_command(
     threads: int | None,
     seconds: float,
     source: str | None,
+    streams: int,
+    batch: int,
     html: Path | None,
     as_markdown: Path | None,
     baseline: Path | None,
@@ -178,19 +189,18 @@ def bundle_command(
         raise OptionError("--baseline and --max-regression go together")
     before_report = None if baseline is None else read_report(baseline)
     opened = Bundle.open(bundle)
-    machine, before = read_machine(), read_cpu_times()
-    results = run_bundle(opened, BundleOptions(backends, threads, seconds, source), _progress)
-    load = load_between(before, read_cpu_times())
+    options = BundleOptions(backends, threads, seconds, source, streams, batch)
+    with Surroundings() as around:
+        results = run_bundle(opened, options, _progress)
     series = [(f"{result.artifact} on {result.backend}", result.latency) for result in results]
     warnings = [
-        *about_machine(machine, threads),
-        *about_load(load),
+        *around.warnings(threads),
         *about_stability(series),
         *about_order(results),
     ]
     measured_on = PACK if source is None else source
-    report = bundle_json(opened, results, machine, load, source=measured_on, warnings=warnings)
-    text = bundle_text(opened, results, machine, source=measured_on, warnings=warnings)
+    report = bundle_json(opened, results, around, source=measured_on, warnings=warnings)
+    text = bundle_text(opened, results, around.machine, source=measured_on, warnings=warnings)
     slower: list[str] = []
     if before_report is not None:
         slower = regressions(compare_reports(before_report, report), max_regression)
@@ -239,14 +249,13 @@ def block_command(
     form. Needs the packages of the exporter.
     """
     check_output(output)
-    machine, before = read_machine(), read_cpu_times()
-    used = machine.usable_cores if threads is None else threads
-    options = BlockOptions(used, backends, dialect, shapes, seconds)
-    comparisons = run_blocks(options, _progress)
-    load = load_between(before, read_cpu_times())
-    warnings = [*about_machine(machine, used), *about_load(load)]
-    report = block_json(comparisons, machine, load, warnings=warnings)
-    give(report, block_text(comparisons, machine, warnings=warnings), as_json, output)
+    with Surroundings() as around:
+        used = around.machine.usable_cores if threads is None else threads
+        options = BlockOptions(used, backends, dialect, shapes, seconds)
+        comparisons = run_blocks(options, _progress)
+    warnings = around.warnings(used)
+    report = block_json(comparisons, around, warnings=warnings)
+    give(report, block_text(comparisons, around.machine, warnings=warnings), as_json, output)
 
 
 @group.command("tuned")
@@ -277,19 +286,18 @@ def tuned_command(
     """
     check_output(output)
     opened = Bundle.open(bundle)
-    machine, before = read_machine(), read_cpu_times()
-    comparison = run_tuned(opened, TunedOptions(objective, backends, pairs, seconds), _progress)
-    load = load_between(before, read_cpu_times())
-    warnings = [*about_machine(machine, None), *about_load(load)]
-    report = tuned_json(opened, comparison, machine, load, warnings=warnings)
-    give(report, tuned_text(opened, comparison, machine, warnings=warnings), as_json, output)
+    with Surroundings() as around:
+        comparison = run_tuned(opened, TunedOptions(objective, backends, pairs, seconds), _progress)
+    warnings = around.warnings()
+    report = tuned_json(opened, comparison, around, warnings=warnings)
+    give(report, tuned_text(opened, comparison, around.machine, warnings=warnings), as_json, output)
 
 
 def _progress(text: str) -> None:
     click.echo(f"{_NAME}: {text}", err=True)
 
 
-for _command in (compare, density, gate, overlap, page, peers, sustained):
+for _command in (ablation, compare, density, gate, overlap, page, peers, sustained):
     group.add_command(_command)
 
 

@@ -32,6 +32,8 @@ __all__ = [
     "compare_paired",
     "compare_reports",
     "read_report",
+    "slower_by",
+    "take_turns",
 ]
 
 _KEY = ("target", "precision", "backend", "threads", "streams", "batch")
@@ -207,27 +209,41 @@ def compare_paired(
     seconds: float,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PairedChange:
-    """Turns of ``seconds`` each, two a pair, whose order alternates; one pair more that does not count.
-
-    What disturbs the machine disturbs neighbours alike, so only turns of one pair are compared.
+    """``second`` against ``first``: see :func:`take_turns`.
 
     Raises:
         EdgeError: One of them failed.
     """
-    costs: tuple[list[float], list[float]] = ([], [])
-    for pair in range(-1, pairs):
-        taken = [0.0, 0.0]
-        for which in (0, 1) if pair % 2 == 0 else (1, 0):
-            taken[which] = (first, second)[which].cost_ms(seconds)
-        if pair >= 0:
-            costs[0].append(taken[0])
-            costs[1].append(taken[1])
-        progress(pair + 1)
-    ratios = _ratios(*costs)
-    return PairedChange(
-        statistics.median(costs[0]), statistics.median(costs[1]), ratios, median_interval(ratios)
-    )
+    before, after = take_turns((first, second), rounds=pairs, seconds=seconds, progress=progress)
+    return PairedChange(statistics.median(before), statistics.median(after), *slower_by(before, after))
 
 
-def _ratios(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
-    return tuple(after / before for before, after in zip(first, second, strict=True))
+def slower_by(first: Sequence[float], second: Sequence[float]) -> tuple[tuple[float, ...], Interval]:
+    """Each round's ratio, second over first, and their median with its interval."""
+    ratios = tuple(after / before for before, after in zip(first, second, strict=True))
+    return ratios, median_interval(ratios)
+
+
+def take_turns(
+    contenders: Sequence[Contender],
+    *,
+    rounds: int,
+    seconds: float,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[list[float]]:
+    """Costs of each, one a round, of turns of ``seconds`` in alternating order; a round more does not count.
+
+    What disturbs the machine disturbs neighbours alike, so only turns of one round are to be compared.
+
+    Raises:
+        EdgeError: One of them failed.
+    """
+    costs: list[list[float]] = [[] for _ in contenders]
+    order = list(range(len(contenders)))
+    for done in range(rounds + 1):
+        for which in order if done % 2 else reversed(order):
+            cost_ms = contenders[which].cost_ms(seconds)
+            if done:
+                costs[which].append(cost_ms)
+        progress(done)
+    return costs

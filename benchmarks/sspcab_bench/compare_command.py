@@ -7,13 +7,11 @@ from typing import Any, get_args
 
 import click
 
-from sspcab_bench.caveats import about_load, about_machine
 from sspcab_bench.compare import Change, EndToEnd, compare_paired, compare_reports, read_report
 from sspcab_bench.giving import check_output, give
-from sspcab_bench.load import load_between, read_cpu_times
-from sspcab_bench.machine import read_machine
 from sspcab_bench.options import output_option
 from sspcab_bench.report import head_json
+from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import interval_text
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
@@ -94,12 +92,13 @@ def compare(
     if first.is_dir():
         slower = _bundles(first, second, objective, pairs, seconds, backend, max_regression, output, as_json)
     else:
-        before, after = read_report(first), read_report(second)
+        with Surroundings() as around:
+            before, after = read_report(first), read_report(second)
         changes = compare_reports(before, after)
         warnings = report_warnings(before, after)
         slower = regressions(changes, max_regression)
         report: dict[str, Any] = {
-            **head_json(read_machine(), None),
+            **head_json(around),
             "results": [{name: getattr(change, name) for name in Change.__slots__} for change in changes],
             "max_regression": max_regression,
             "regressions": slower,
@@ -121,21 +120,20 @@ def _bundles(
     output: Path | None,
     as_json: bool,
 ) -> list[str]:
-    machine, before = read_machine(), read_cpu_times()
-    opened = Bundle.open(first), Bundle.open(second)
-    with (
-        EndToEnd.chosen(opened[0], backend, objective) as one,
-        EndToEnd.chosen(opened[1], backend, objective) as other,
-    ):
-        settings = str(one.setting), str(other.setting)
+    with Surroundings() as around:
+        opened = Bundle.open(first), Bundle.open(second)
+        with (
+            EndToEnd.chosen(opened[0], backend, objective) as one,
+            EndToEnd.chosen(opened[1], backend, objective) as other,
+        ):
+            settings = str(one.setting), str(other.setting)
 
-        def progress(done: int) -> None:
-            if done and done % 5 == 0:
-                click.echo(f"sspcab-bench: {done} of {pairs} pairs", err=True)
+            def progress(done: int) -> None:
+                if done and done % 5 == 0:
+                    click.echo(f"sspcab-bench: {done} of {pairs} pairs", err=True)
 
-        found = compare_paired(one, other, pairs=pairs, seconds=seconds, progress=progress)
-    load = load_between(before, read_cpu_times())
-    warnings = [*about_machine(machine, None), *about_load(load)]
+            found = compare_paired(one, other, pairs=pairs, seconds=seconds, progress=progress)
+    warnings = around.warnings()
     slower = []
     if max_regression is not None and found.slower.median > 1 + max_regression:
         slower.append(
@@ -147,7 +145,7 @@ def _bundles(
         for bundle, setting, cost_ms in zip(opened, settings, (found.first_ms, found.second_ms), strict=True)
     ]
     report: dict[str, Any] = {
-        **head_json(machine, load),
+        **head_json(around),
         "objective": objective,
         "first": sides[0],
         "second": sides[1],

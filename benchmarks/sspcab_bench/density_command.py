@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-from sspcab_bench.caveats import about_load, about_machine
 from sspcab_bench.density import DensityOptions, search
 from sspcab_bench.density_report import density_json, density_text
 from sspcab_bench.giving import check_output, give, strict_exit
-from sspcab_bench.load import load_between, read_cpu_times
-from sspcab_bench.machine import read_machine
 from sspcab_bench.options import backend_option, bundle_argument, output_option, size_option, strict_option
+from sspcab_bench.surroundings import Surroundings
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
 
@@ -59,16 +57,14 @@ def density(
     """
     check_output(output)
     opened = Bundle.open(bundle)
-    machine = read_machine()
     options = DensityOptions(
         fps=fps, width=size[0], height=size[1], seconds=seconds, most=most, cameras=cameras, backend=backend
     )
-    before = read_cpu_times()
-    found = search(opened, options, machine.usable_cores, _progress)
-    load = load_between(before, read_cpu_times())
-    warnings = [*about_machine(machine, None), *about_load(load)]
-    report = density_json(opened, found, options, machine, load, warnings=warnings)
-    give(report, density_text(opened, found, options, machine, warnings=warnings), as_json, output)
+    with Surroundings() as around:
+        found = search(opened, options, around.machine.usable_cores, _progress)
+    warnings = around.warnings()
+    report = density_json(opened, found, options, around, warnings=warnings)
+    give(report, density_text(opened, found, options, around.machine, warnings=warnings), as_json, output)
     strict_exit(context, strict, warnings)
 
 

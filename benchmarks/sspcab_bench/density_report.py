@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from sspcab_bench.density import Density, DensityOptions, carried, own_cpu_ms
-from sspcab_bench.load import Load
 from sspcab_bench.machine import Machine
 from sspcab_bench.report import head_json
+from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import machine_lines, title, warning_lines
 from sspcab_edge.bundle import Bundle
 from sspcab_runtime.tables import table
@@ -21,14 +21,13 @@ def density_json(
     bundle: Bundle,
     found: Density,
     options: DensityOptions,
-    machine: Machine,
-    load: Load | None,
+    around: Surroundings,
     *,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
     """Frames a second, milliseconds and cores, as the keys say."""
     return {
-        **head_json(machine, load, bundle),
+        **head_json(around, bundle),
         "fps": options.fps,
         "width": options.width,
         "height": options.height,

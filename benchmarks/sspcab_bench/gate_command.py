@@ -7,13 +7,11 @@ from typing import Any
 
 import click
 
-from sspcab_bench.caveats import about_load, about_machine
 from sspcab_bench.gate_check import check_gate
 from sspcab_bench.giving import check_output, give
-from sspcab_bench.load import load_between, read_cpu_times
-from sspcab_bench.machine import read_machine
 from sspcab_bench.options import backend_option, bundle_argument, objective_option, output_option
 from sspcab_bench.report import head_json
+from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import machine_lines, title, warning_lines
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
@@ -59,15 +57,14 @@ def gate(
     """
     check_output(output)
     opened = Bundle.open(bundle)
-    machine, before = read_machine(), read_cpu_times()
-    found = check_gate(
-        opened, backend=backend, objective=objective, runs=runs, pairs=pairs, seconds=seconds, added=added,
-        limit=limit, progress=lambda text: click.echo(f"sspcab-bench: {text}", err=True),
-    )  # fmt: skip
-    load = load_between(before, read_cpu_times())
-    warnings = [*about_machine(machine, None), *about_load(load)]
+    with Surroundings() as around:
+        found = check_gate(
+            opened, backend=backend, objective=objective, runs=runs, pairs=pairs, seconds=seconds,
+            added=added, limit=limit, progress=lambda text: click.echo(f"sspcab-bench: {text}", err=True),
+        )  # fmt: skip
+    warnings = around.warnings()
     report: dict[str, Any] = {
-        **head_json(machine, load, opened),
+        **head_json(around, opened),
         "objective": objective,
         "added": added,
         "limit": limit,
@@ -81,7 +78,7 @@ def gate(
     text = "\n".join(
         [
             title(opened),
-            *machine_lines(machine),
+            *machine_lines(around.machine),
             "",
             f"{added:.0%} added to the engine: {found.caught} of {runs} comparisons caught it at {limit:.0%} "
             f"(ratios {min(found.slowed):.3f} to {max(found.slowed):.3f})",

@@ -15,6 +15,7 @@ from pathlib import Path
 import sspcab_edge
 from sspcab_bench.cgroups import cpu_limit, memory_limit_mb
 from sspcab_bench.files import read_text
+from sspcab_bench.jetson import JetsonFacts, read_jetson
 from sspcab_runtime.machine import PROC, gpus, jetson, memory_mb, read_cpu
 
 __all__ = ["PROC", "ROOT", "SYS", "Machine", "read_machine"]
@@ -55,6 +56,7 @@ class Machine:
         container: What kind of container this is, or None outside of one as far as can be told.
         python: Version of the interpreter.
         packages: Versions by distribution; what is not installed is absent.
+        jetson: What more a Jetson says of itself; None elsewhere.
     """
 
     cpu: str
@@ -78,6 +80,7 @@ class Machine:
     container: str | None
     python: str
     packages: dict[str, str]
+    jetson: JetsonFacts | None = None
 
     @property
     def usable_cores(self) -> int:
@@ -114,6 +117,7 @@ def read_machine(proc: Path = PROC, sys: Path = SYS, root: Path = ROOT) -> Machi
         container=_container(proc, root),
         python=platform.python_version(),
         packages=_packages(),
+        jetson=read_jetson(proc, sys, root),
     )
 
 

@@ -11,14 +11,12 @@ from typing import Any, Literal
 
 import click
 
-from sspcab_bench.caveats import about_load, about_machine
 from sspcab_bench.film import make_film, make_pictures
 from sspcab_bench.giving import check_output, give, strict_exit
-from sspcab_bench.load import load_between, read_cpu_times
-from sspcab_bench.machine import read_machine
 from sspcab_bench.options import backend_option, bundle_argument, output_option, size_option, strict_option
 from sspcab_bench.overlap import Overlap, measure_overlap
 from sspcab_bench.report import head_json
+from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import interval_text, machine_lines, title, warning_lines
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
@@ -78,17 +76,15 @@ def overlap(
     """
     check_output(output)
     opened = Bundle.open(bundle)
-    machine, before = read_machine(), read_cpu_times()
-    with ExitStack() as stack:
+    with Surroundings() as around, ExitStack() as stack:
         measured_on, opener = _frames(opened, frames, size, source, stack)
         found = measure_overlap(
             opened, opener, backend=backend, engine_ms=engine_ms, rounds=rounds, seconds=seconds,
             progress=lambda done: click.echo(f"sspcab-bench: {done} of {rounds} rounds", err=True),
         )  # fmt: skip
-    load = load_between(before, read_cpu_times())
-    warnings = [*about_machine(machine, None), *about_load(load)]
+    warnings = around.warnings()
     report: dict[str, Any] = {
-        **head_json(machine, load, opened),
+        **head_json(around, opened),
         "source": measured_on,
         "engine_ms": engine_ms,
         "rounds": rounds,
@@ -97,7 +93,13 @@ def overlap(
         "warnings": warnings,
     }
     text = "\n".join(
-        [title(opened), *machine_lines(machine), "", *_lines(found, measured_on), *warning_lines(warnings)]
+        [
+            title(opened),
+            *machine_lines(around.machine),
+            "",
+            *_lines(found, measured_on),
+            *warning_lines(warnings),
+        ]
     )
     give(report, text, as_json, output)
     strict_exit(context, strict, warnings)

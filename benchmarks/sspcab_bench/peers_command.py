@@ -8,13 +8,11 @@ from typing import Any
 
 import click
 
-from sspcab_bench.caveats import about_load, about_machine
 from sspcab_bench.giving import check_output, give
-from sspcab_bench.load import load_between, read_cpu_times
-from sspcab_bench.machine import read_machine
 from sspcab_bench.options import bundle_argument, output_option
 from sspcab_bench.peers import PEERS, Against, against_benchmark_app, against_peer, find_benchmark_app
 from sspcab_bench.report import head_json
+from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import interval_text, machine_lines, title, warning_lines
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
@@ -52,24 +50,23 @@ def peers(
     """
     check_output(output)
     opened = Bundle.open(bundle)
-    machine, before = read_machine(), read_cpu_times()
-    app = find_benchmark_app() if rounds else None
-    found: list[Against] = []
-    for artifact in opened.manifest.artifacts:
-        for backend in backends_for(artifact.target):
-            if backend not in PEERS or not installed(backend):
-                continue
-            click.echo(f"sspcab-bench: {artifact.name} against plain {backend}", err=True)
-            found.append(against_peer(opened, artifact, backend, threads=threads, seconds=seconds))
-            if backend == "openvino" and app is not None:
-                click.echo(f"sspcab-bench: {artifact.name} against benchmark_app", err=True)
-                found.append(against_benchmark_app(opened, artifact, app, rounds=rounds, seconds=seconds))
-    if not found:
-        raise MissingPackageError("onnxruntime or openvino", "onnxruntime", "peers")
-    load = load_between(before, read_cpu_times())
-    warnings = [*about_machine(machine, threads), *about_load(load)]
+    with Surroundings() as around:
+        app = find_benchmark_app() if rounds else None
+        found: list[Against] = []
+        for artifact in opened.manifest.artifacts:
+            for backend in backends_for(artifact.target):
+                if backend not in PEERS or not installed(backend):
+                    continue
+                click.echo(f"sspcab-bench: {artifact.name} against plain {backend}", err=True)
+                found.append(against_peer(opened, artifact, backend, threads=threads, seconds=seconds))
+                if backend == "openvino" and app is not None:
+                    click.echo(f"sspcab-bench: {artifact.name} against benchmark_app", err=True)
+                    found.append(against_benchmark_app(opened, artifact, app, rounds=rounds, seconds=seconds))
+        if not found:
+            raise MissingPackageError("onnxruntime or openvino", "onnxruntime", "peers")
+    warnings = around.warnings(threads)
     report: dict[str, Any] = {
-        **head_json(machine, load, opened),
+        **head_json(around, opened),
         "threads": threads,
         "results": [asdict(one) for one in found],
         "warnings": warnings,
@@ -82,7 +79,7 @@ def peers(
     text = "\n".join(
         [
             title(opened),
-            *machine_lines(machine),
+            *machine_lines(around.machine),
             "",
             "median ms of one inference, ours and the peer's, in turns",
             table(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 from sspcab_bench.inputs import Endless
 from sspcab_bench.summary import Histogram, Statistics, histogram, summarise
 from sspcab_bench.timing import MIN_COUNT, measure, stopwatch, until
 from sspcab_edge.errors import SourceError
-from sspcab_edge.protocols import Request
+from sspcab_edge.protocols import Engine, Request
 from sspcab_runtime.calls import answer
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.pipeline import Failure, Result, decode_and_prepare, finish, infer
@@ -27,13 +30,14 @@ See = Callable[[Result], None]
 """Told of every result that is measured; called outside of all clocks but the stream's."""
 
 
-def one_frame(detector: Detector, source: Endless) -> Result:
+def one_frame(detector: Detector, source: Endless, batch: int = 1) -> Result:
     """One frame with a verdict, through the pipeline's steps one after the other.
 
     A new pass is opened between the clocks of two frames; frames that a front-end only warms up on are
-    passed over.
+    passed over. Of a ``batch`` the stages are those of all its frames, together.
     """
     ended = False
+    waited: dict[str, float] = {}
     while True:
         try:
             ahead = decode_and_prepare(source.current, detector.front_end)
@@ -47,17 +51,24 @@ def one_frame(detector: Detector, source: Endless) -> Result:
             raise ahead.error
         result = finish(infer(ahead, detector.engine), detector.front_end, detector.threshold)
         if result.verdict.score is not None:
-            return result
+            return _with(result, waited) if waited else result
+        if batch > 1:
+            waited = {stage: waited.get(stage, 0.0) + value for stage, value in result.stages_ms.items()}
+
+
+def _with(result: Result, waited: Mapping[str, float]) -> Result:
+    stages_ms = {stage: value + waited.get(stage, 0.0) for stage, value in result.stages_ms.items()}
+    return replace(result, stages_ms=stages_ms, latency_ms=sum(stages_ms.values()))
 
 
 def latency(
-    detector: Detector, source: Endless, see: See, seconds: float
+    detector: Detector, source: Endless, see: See, seconds: float, batch: int = 1
 ) -> tuple[Statistics, Histogram, dict[str, Statistics]]:
     """Latency of frames taken one at a time, from decoding to verdict, and of their stages."""
     stages: dict[str, list[float]] = {}
 
     def timed() -> float:
-        result = one_frame(detector, source)
+        result = one_frame(detector, source, batch)
         see(result)
         for stage, value in result.stages_ms.items():
             stages.setdefault(stage, []).append(value)
@@ -91,19 +102,19 @@ def _judged(item: Result | Failure) -> Result:
     return item
 
 
-def engine_alone(detector: Detector, source: Endless, seconds: float) -> float:
-    """Frames a second of the engine on prepared inputs."""
+def engine_alone(detector: Detector, source: Endless, seconds: float, batch: int = 1) -> float:
+    """Frames a second of the engines, all at the same time, on prepared inputs of ``batch`` frames."""
     detector.front_end.reset()
     prepared: list[Request] = []
     while len(prepared) < _ENGINE_INPUTS:
         request = detector.front_end.push(next(source))
         if request is not None:
             prepared.append(request)
-    calls = 0
 
-    def one_call() -> None:
-        nonlocal calls
-        answer(detector.engine, prepared[calls % len(prepared)])
-        calls += 1
+    def run(engine: Engine) -> float:
+        numbers = itertools.count()
+        timed = stopwatch(lambda: answer(engine, prepared[next(numbers) % len(prepared)]))
+        return batch * 1e3 / summarise(measure(timed, seconds=seconds)).mean
 
-    return 1e3 / summarise(measure(stopwatch(one_call), seconds=seconds)).mean
+    with ThreadPoolExecutor(len(detector.engines)) as threads:
+        return sum(threads.map(run, detector.engines))

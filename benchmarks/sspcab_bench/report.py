@@ -11,9 +11,8 @@ import msgspec
 
 from sspcab_bench.artifact import Measured
 from sspcab_bench.block_suite import BlockComparison, geometric_means
-from sspcab_bench.load import Load
-from sspcab_bench.machine import Machine
 from sspcab_bench.summary import Statistics
+from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.tuned_suite import LIMIT, TunedComparison
 from sspcab_edge.bundle import Bundle
 from sspcab_runtime.setting import Setting
@@ -33,24 +32,23 @@ def encode(report: Mapping[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 
-def head_json(machine: Machine, load: Load | None, bundle: Bundle | None = None) -> dict[str, Any]:
+def head_json(around: Surroundings, bundle: Bundle | None = None) -> dict[str, Any]:
     """What every report begins with."""
-    head = {"schema": _SCHEMA, "created": _now(), "machine": _machine_json(machine, load)}
+    head = {"schema": _SCHEMA, "created": _now(), "machine": _machine_json(around)}
     return head if bundle is None else {**head, "bundle": _bundle_json(bundle)}
 
 
 def bundle_json(
     bundle: Bundle,
     results: Sequence[Measured],
-    machine: Machine,
-    load: Load | None,
+    around: Surroundings,
     *,
     source: str,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
     """The report of the bundle suite; milliseconds, MiB and cores, unless the key says another unit."""
     return {
-        **head_json(machine, load, bundle),
+        **head_json(around, bundle),
         "source": source,
         "results": [{**_measured_json(result), "judged": _judged_json(bundle, result)} for result in results],
         "warnings": list(warnings),
@@ -77,8 +75,8 @@ def _measured_json(result: Measured) -> dict[str, Any]:
         "backend": result.backend,
         "version": result.version,
         "threads": result.threads,
-        "streams": 1,
-        "batch": 1,
+        "streams": result.streams,
+        "batch": result.batch,
         "fps": result.fps,
         "engine_fps": result.engine_fps,
         "latency_ms": _statistics_json(result.latency),
@@ -92,6 +90,7 @@ def _measured_json(result: Measured) -> dict[str, Any]:
         "load_s": result.load_s,
         "first_infer_ms": result.first_infer_ms,
         "peak_rss_mb": result.peak_rss_mb,
+        "energy_per_frame_mj": result.energy_per_frame_mj,
         "parity": {
             "inputs": result.inputs,
             "checked": result.checked,
@@ -121,20 +120,21 @@ def _statistics_json(statistics: Statistics) -> dict[str, float]:
     return plain
 
 
-def _machine_json(machine: Machine, load: Load | None) -> dict[str, Any]:
+def _machine_json(around: Surroundings) -> dict[str, Any]:
     return {
-        **asdict(machine),
-        "usable_cores": machine.usable_cores,
-        "load": None if load is None else asdict(load),
+        **asdict(around.machine),
+        "usable_cores": around.machine.usable_cores,
+        "load": None if around.load is None else asdict(around.load),
+        "sensors": None if around.watched is None else asdict(around.watched),
     }
 
 
 def block_json(
-    comparisons: Sequence[BlockComparison], machine: Machine, load: Load | None, *, warnings: Sequence[str]
+    comparisons: Sequence[BlockComparison], around: Surroundings, *, warnings: Sequence[str]
 ) -> dict[str, Any]:
     """The report of the block suite."""
     return {
-        **head_json(machine, load),
+        **head_json(around),
         "results": [
             {
                 "backend": comparison.backend,
@@ -172,8 +172,7 @@ def _block_json(comparison: BlockComparison) -> dict[str, Any]:
 def tuned_json(
     bundle: Bundle,
     comparison: TunedComparison,
-    machine: Machine,
-    load: Load | None,
+    around: Surroundings,
     *,
     warnings: Sequence[str],
 ) -> dict[str, Any]:
@@ -184,7 +183,7 @@ def tuned_json(
 
     tuned = comparison.tuned
     return {
-        **head_json(machine, load, bundle),
+        **head_json(around, bundle),
         "objective": tuned.objective,
         "default": costed(tuned.default),
         "tuned": costed(tuned.chosen),

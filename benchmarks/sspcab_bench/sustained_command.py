@@ -8,14 +8,11 @@ from typing import Any
 
 import click
 
-from sspcab_bench.caveats import about_load, about_machine
 from sspcab_bench.giving import check_output, give, strict_exit
-from sspcab_bench.jetson import read_jetson
-from sspcab_bench.load import load_between, read_cpu_times
-from sspcab_bench.machine import read_machine
 from sspcab_bench.options import backend_option, bundle_argument, output_option, strict_option
 from sspcab_bench.report import head_json
 from sspcab_bench.sensors import Sensors
+from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.sustained import Point, Sustained, run_sustained
 from sspcab_bench.text_report import machine_lines, title, warning_lines
 from sspcab_edge.bundle import Bundle
@@ -54,17 +51,14 @@ def sustained(
     """
     check_output(output)
     opened = Bundle.open(bundle)
-    machine, before = read_machine(), read_cpu_times()
-    found = run_sustained(
-        opened, backend=backend, seconds=seconds, points=points, sensors=Sensors(), progress=_progress
-    )
-    load = load_between(before, read_cpu_times())
-    warnings = [*about_machine(machine, None), *about_load(load), *_about(found)]
-    facts = read_jetson()
+    with Surroundings() as around:
+        found = run_sustained(
+            opened, backend=backend, seconds=seconds, points=points, sensors=Sensors(), progress=_progress
+        )
+    warnings = [*around.warnings(), *_about(found)]
     energy_mj = found.watched.energy_per_frame_mj(found.frames)
     report: dict[str, Any] = {
-        **head_json(machine, load, opened),
-        "jetson": None if facts is None else asdict(facts),
+        **head_json(around, opened),
         "artifact": found.artifact,
         "backend": found.backend,
         "frames": found.frames,
@@ -85,7 +79,7 @@ def sustained(
     text = "\n".join(
         [
             title(opened),
-            *machine_lines(machine),
+            *machine_lines(around.machine),
             "",
             f"{found.artifact} on {found.backend}, stages overlapped; ms are between verdicts",
             table(("s", "fps", "p50 ms", "p99 ms", "hottest C", "MHz", "mW"), rows, right=range(7)),
@@ -106,10 +100,6 @@ def _about(found: Sustained) -> list[str]:
             f"it slowed down from {found.first_fps:.1f} to {found.last_fps:.1f} frames a second: "
             "believe the last"
         )
-    if found.watched.throttled:
-        events = found.watched.throttle_events
-        causes = [*found.watched.cooling, *([f"{events} over-current events"] if events else [])]
-        warnings.append(f"the hardware throttled: {', '.join(causes)}")
     return warnings
 
 

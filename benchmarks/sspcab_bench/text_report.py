@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sspcab_bench.artifact import Measured
 from sspcab_bench.block_suite import BlockComparison, geometric_means
+from sspcab_bench.jetson import JetsonFacts
 from sspcab_bench.machine import Machine
 from sspcab_bench.summary import Interval, Statistics
 from sspcab_bench.tuned_suite import LIMIT, TunedComparison
@@ -29,14 +30,15 @@ def bundle_text(
     """The report of the bundle suite, for a terminal."""
     names = [(result.artifact, f"{result.backend} {_short(result.version)}") for result in results]
     speed = table(
-        ("artifact", "backend", "threads", "fps", "engine fps", "mean ms", "p50", "p90", "p95", "p99", "max",
-         "CoV"),
+        ("artifact", "backend", "threads", "streams", "batch", "fps", "engine fps", "mean ms", "p50", "p90",
+         "p95", "p99", "max", "CoV"),
         [
-            (*name, "auto" if result.threads is None else str(result.threads), _figure(result.fps),
+            (*name, "auto" if result.threads is None else str(result.threads), str(result.streams),
+             str(result.batch), _figure(result.fps),
              _figure(result.engine_fps), *_latency_cells(result.latency), f"{result.latency.cov:.1%}")
             for name, result in zip(names, results, strict=True)
         ],
-        right=range(2, 12),
+        right=range(2, 14),
     )  # fmt: skip
     stages = list(dict.fromkeys(stage for result in results for stage in result.stages))
     parts = table(
@@ -49,14 +51,14 @@ def bundle_text(
     )
     costs = table(
         ("artifact", "backend", "load s", "first infer ms", "peak RSS MiB", "frames", "checked",
-         "score diff"),
+         "score diff", "mJ a frame"),
         [
             (*name, _figure(result.load_s), _figure(result.first_infer_ms), _figure(result.peak_rss_mb),
              str(result.latency.count), f"{result.checked} of {result.inputs}",
-             number(result.max_abs_score_diff, 2))
+             number(result.max_abs_score_diff, 2), _figure(result.energy_per_frame_mj))
             for name, result in zip(names, results, strict=True)
         ],
-        right=range(2, 8),
+        right=range(2, 9),
     )  # fmt: skip
     return "\n".join(
         [
@@ -174,7 +176,21 @@ def machine_lines(machine: Machine) -> list[str]:
         f"Python {machine.python}",
     ]
     packages = [f"{name} {version}" for name, version in machine.packages.items()]
-    return [", ".join(filter(None, facts)) for facts in (hardware, software, packages)]
+    groups = (hardware, _jetson_facts(machine.jetson), software, packages)
+    return [", ".join(filter(None, facts)) for facts in groups if facts]
+
+
+def _jetson_facts(jetson: JetsonFacts | None) -> list[str]:
+    """What figures of a Jetson depend on, in words; what it does not tell is said to be unknown."""
+    if jetson is None:
+        return []
+    pinned = {True: "clocks pinned", False: "clocks not pinned (jetson_clocks)", None: "clocks unknown"}
+    return [
+        f"Jetson Linux {jetson.l4t or 'unknown'}",
+        f"JetPack {jetson.jetpack or 'unknown'}",
+        f"power mode {jetson.power_mode or 'unknown'}",
+        pinned[jetson.clocks_pinned],
+    ]
 
 
 def warning_lines(warnings: Sequence[str]) -> list[str]:

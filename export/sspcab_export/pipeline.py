@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 import onnx_ir as ir
 
+from sspcab_edge.block import BlockForm
 from sspcab_edge.bundle import Bundle, check_output, staging, write_bundle
 from sspcab_edge.errors import HostError, OptionError
 from sspcab_edge.manifest import Decision, FrontEndSpec, Gate, Model, Precision, Target
@@ -84,7 +85,7 @@ def export(
     training: str | Path | None = None,
     host: HostOptions | None = None,
     front_end: FrontEndOptions | None = None,
-    block_form: Literal["folded", "custom-op"] = "folded",
+    block_form: BlockForm = "folded",
     name: str | None = None,
     release: int = 1,
     force: bool = False,
@@ -113,7 +114,7 @@ def export(
         host: What the checkpoint cannot tell, or what wins over what it tells.
         front_end: How frames become what the network looks at; None: whole frames.
         block_form: ``custom-op`` keeps each block as one node in the fp32 ONNX artifact, for engines that
-            bring a kernel of their own.
+            bring a kernel of their own; ``reference`` keeps its branches, to measure what folding gains.
         name: What to call the model (default: the checkpoint's file name).
         release: The bundle's release number.
         force: Replace an older bundle at ``output``.
@@ -199,6 +200,9 @@ def export(
             )
         for text in kept_branches(blocks):
             say.note(text)
+        if block_form == "reference":
+            graph, _ = optimise(source.graph(), skip=("fold_sspcab",))
+            blocks = tuple(msgspec.structs.replace(block, form="reference") for block in blocks)
         kept: ir.Model | None = None
         if block_form == "custom-op":
             kept, blocks = keep_blocks(graph, blocks)
