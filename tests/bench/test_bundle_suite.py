@@ -13,9 +13,15 @@ import numpy as np
 import pytest
 
 from sspcab_bench.artifact import Job
+from sspcab_bench.batched import Batched
 from sspcab_bench.bundle_suite import BundleOptions, in_own_process, plan, run
+from sspcab_bench.inputs import pack_files
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import EngineError, MissingPackageError, OptionError
+from sspcab_runtime.calls import answer
+from sspcab_runtime.frontends import open_front_end
+from sspcab_runtime.setting import Setting, open_engines
+from sspcab_runtime.sources.pictures import Pictures
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("openvino", reason="openvino is not installed")
@@ -60,6 +66,40 @@ def test_json_has_the_stable_keys(bench: Command, bundle_path: Path, tmp_path: P
         assert result["parity"]["checked"] == result["parity"]["inputs"] == 7
         assert result["parity"]["max_abs_score_diff"] < 1e-5
     assert "measuring onnx-fp32 on onnxruntime" in done.stderr
+
+
+@pytest.mark.parametrize(("streams", "batch"), [(2, 1), (1, 3), (2, 2)])
+def test_streams_and_batches(bundle_path: Path, streams: int, batch: int) -> None:
+    """Verdicts are still compared, and a batch's stages are those of all its frames."""
+    options = BundleOptions(("onnxruntime",), 1, 0.05, None, streams, batch)
+    (found,) = run(Bundle.open(bundle_path), options)
+    assert (found.streams, found.batch) == (streams, batch)
+    assert found.checked == found.inputs
+    assert found.max_abs_score_diff < 1e-5
+    assert list(found.stages) == STAGES
+    assert found.fps > 0
+    assert found.engine_fps > 0
+
+
+def test_a_batch_gives_the_verdicts_of_its_frames(bright: Bundle) -> None:
+    """The last frame's, for any number of frames; a frame that waits has no request."""
+    frames = list(Pictures("pack", pack_files(bright)))
+    artifact = bright.manifest.artifacts[0]
+    front_end = open_front_end(bright.manifest, artifact, 0.5)
+    with open_engines(bright, Setting(artifact, "onnxruntime"))[0] as engine:
+        for batch in (1, 2, 3):
+            batched = Batched(front_end, batch)
+            for number, frame in enumerate(frames[: 2 * batch]):
+                request = batched.push(frame)
+                assert (request is None) == ((number + 1) % batch != 0)
+                if request is None:
+                    continue
+                assert len(request.inputs["frames"]) == batch
+                alone = front_end.push(frame)
+                assert alone is not None
+                expected = front_end.merge(answer(engine, alone), alone.context)
+                found = batched.merge(answer(engine, request), request.context)
+                assert found.score == pytest.approx(expected.score, rel=1e-6)
 
 
 def test_text_for_a_source_on_one_backend(bench: Command, bundle_path: Path, tmp_path: Path) -> None:

@@ -55,4 +55,4 @@ def test_for_real(bright: Bundle, tmp_path: Path) -> None:
     assert len(report["results"]) == 4
     assert [point["at_s"] for point in report["results"]] == sorted(p["at_s"] for p in report["results"])
     assert sum(point["gaps"]["count"] for point in report["results"]) == report["frames"]
-    assert report["jetson"] is None
+    assert report["machine"]["jetson"] is None
