@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import click
 
 from sspcab_bench.giving import check_output, give
 from sspcab_bench.options import bundle_argument, output_option
-from sspcab_bench.peers import PEERS, Against, against_benchmark_app, against_peer, find_benchmark_app
+from sspcab_bench.peer_tools import TOOLS, against_tool, find_tool
+from sspcab_bench.peer_torch import FORMS, against_torch
+from sspcab_bench.peers import PEERS, Against, against_peer
 from sspcab_bench.report import head_json
 from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import interval_text, machine_lines, title, warning_lines
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
 from sspcab_edge.errors import MissingPackageError
-from sspcab_runtime.engines import backends_for, installed
+from sspcab_runtime.engines import ENGINES, backends_for, installed
 from sspcab_runtime.tables import table
 
 __all__ = ["peers"]
@@ -28,42 +31,48 @@ __all__ = ["peers"]
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
-    help="Of each comparison; of each turn of benchmark_app.",
+    help="Of each comparison; of each turn of a vendor's tool.",
 )  # fmt: skip
 @click.option(
     "--rounds",
     type=click.IntRange(0),
     default=6,
     show_default=True,
-    help="Turns of benchmark_app; 0 leaves it.",
+    help="Turns of the vendor's tool; 0 leaves it.",
 )
+@click.option(
+    "--checkpoint", multiple=True, type=click.Path(path_type=Path, exists=True),
+    help="What BUNDLE was exported from: compare with torch too; repeat where it is several files.",
+)  # fmt: skip
+@click.option(
+    "--backend", "backends", multiple=True, type=click.Choice(list(ENGINES)),
+    help="Only this backend; repeat for several. [default: all that are installed]",
+)  # fmt: skip
 @output_option
 @json_option
 @common_options
 def peers(
-    bundle: Path, threads: int | None, seconds: float, rounds: int, output: Path | None, as_json: bool
+    bundle: Path,
+    checkpoint: tuple[Path, ...],
+    backends: tuple[str, ...],
+    threads: int | None,
+    seconds: float,
+    rounds: int,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure what the runtime's engine call adds to the vendor's own, on BUNDLE's graphs.
 
     In turns on the same inputs: our call, which checks its inputs and copies its results, and the plain call
-    of ONNX Runtime or OpenVINO; then OpenVINO's benchmark_app, which feeds random data, where there is one.
+    of ONNX Runtime or OpenVINO; then OpenVINO's benchmark_app and TensorRT's trtexec, which feed random data,
+    where there is one; and with --checkpoint torch, eager and compiled (which takes minutes).
     """
     check_output(output)
     opened = Bundle.open(bundle)
     with Surroundings() as around:
-        app = find_benchmark_app() if rounds else None
-        found: list[Against] = []
-        for artifact in opened.manifest.artifacts:
-            for backend in backends_for(artifact.target):
-                if backend not in PEERS or not installed(backend):
-                    continue
-                click.echo(f"sspcab-bench: {artifact.name} against plain {backend}", err=True)
-                found.append(against_peer(opened, artifact, backend, threads=threads, seconds=seconds))
-                if backend == "openvino" and app is not None:
-                    click.echo(f"sspcab-bench: {artifact.name} against benchmark_app", err=True)
-                    found.append(against_benchmark_app(opened, artifact, app, rounds=rounds, seconds=seconds))
-        if not found:
-            raise MissingPackageError("onnxruntime or openvino", "onnxruntime", "peers")
+        found = list(_measure(opened, checkpoint, backends, threads, seconds, rounds))
+    if not found:
+        raise MissingPackageError("onnxruntime or openvino", "onnxruntime", "peers")
     warnings = around.warnings(threads)
     report: dict[str, Any] = {
         **head_json(around, opened),
@@ -100,3 +109,33 @@ def peers(
         ]
     )
     give(report, text, as_json, output)
+
+
+def _measure(
+    bundle: Bundle,
+    checkpoint: tuple[Path, ...],
+    backends: tuple[str, ...],
+    threads: int | None,
+    seconds: float,
+    rounds: int,
+) -> Iterator[Against]:
+    for artifact in bundle.manifest.artifacts:
+        for backend in backends_for(artifact.target):
+            if not installed(backend) or (backends and backend not in backends):
+                continue
+            if backend in PEERS:
+                _progress(f"{artifact.name} against plain {backend}")
+                yield against_peer(bundle, artifact, backend, threads=threads, seconds=seconds)
+            tool = TOOLS.get(backend)
+            program = None if tool is None or rounds == 0 else find_tool(tool)
+            if tool is not None and program is not None:
+                _progress(f"{artifact.name} against {tool.program}")
+                yield against_tool(bundle, artifact, backend, program, rounds=rounds, seconds=seconds)
+    for form in FORMS if checkpoint else ():
+        _progress(f"the runtime's choice against torch, {form}")
+        only = backends[0] if backends else None
+        yield against_torch(bundle, checkpoint, form, backend=only, seconds=seconds)
+
+
+def _progress(text: str) -> None:
+    click.echo(f"sspcab-bench: {text}", err=True)

@@ -19,7 +19,9 @@ from definitions.draem_plain import (
     authors_verdict,
     read_rgb,
 )
+from sspcab_bench.peer_torch import against_torch
 from sspcab_edge.bundle import Bundle
+from sspcab_edge.errors import InputError
 from sspcab_edge.metrics import auroc
 from sspcab_export import export
 from sspcab_runtime import Detector
@@ -157,3 +159,19 @@ def test_int8_keeps_the_verdicts_on_pictures_that_nothing_was_fitted_to(tmp_path
         assert parity.auroc_source is not None
         assert parity.auroc_artifact is not None
         assert parity.auroc_source - parity.auroc_artifact <= 0.005
+
+
+def test_against_torch(bundle: Path, tmp_path: Path) -> None:
+    """The network that the bundle was made of is a peer; another one is refused."""
+    found = against_torch(Bundle.open(bundle), [DEMO / "model"], "eager", backend="onnxruntime", seconds=0.2)
+    assert found.peer == f"torch {torch.__version__} eager"
+    assert found.ours_ms > 0
+    assert found.peer_ms > 0
+    other = tmp_path / "model"
+    other.mkdir()
+    for path in (DEMO / "model").glob("*.pckl"):
+        tensors = torch.load(path, weights_only=True)
+        next(iter(tensors.values())).add_(1e-3)
+        torch.save(tensors, other / path.name)
+    with pytest.raises(InputError, match="was not made of"):
+        against_torch(Bundle.open(bundle), [other], "eager", backend=None, seconds=0.1)
