@@ -7,6 +7,7 @@ from typing import get_args
 
 import click
 
+from sspcab_edge.manifest import Precision
 from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tuning import Objective
 
@@ -15,6 +16,7 @@ __all__ = [
     "bundle_argument",
     "objective_option",
     "output_option",
+    "precision_option",
     "read_size",
     "size_option",
     "strict_option",
@@ -24,6 +26,10 @@ bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 backend_option = click.option(
     "--backend", type=click.Choice(list(ENGINES)), help="[default: the runtime's choice]"
+)
+
+precision_option = click.option(
+    "--precision", type=click.Choice(get_args(Precision)), help="[default: the manifest's first]"
 )
 
 output_option = click.option(

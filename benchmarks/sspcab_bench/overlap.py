@@ -72,8 +72,9 @@ def measure_overlap(
     bundle: Bundle,
     open_frames: Callable[[], Source],
     *,
-    backend: str | None,
-    engine_ms: float | None,
+    backend: str | None = None,
+    precision: str | None = None,
+    engine_ms: float | None = None,
     rounds: int,
     seconds: float,
     progress: Callable[[int], None] = lambda done: None,
@@ -83,7 +84,7 @@ def measure_overlap(
     Args:
         bundle: What runs, as the runtime would choose.
         open_frames: Opens the source once more.
-        backend: Only on this one.
+        backend: Only on this one. Also ``precision``: only this one.
         engine_ms: Put an engine in its place that waits so long; None runs the real one.
         rounds: How many.
         seconds: At least so long for a turn.
@@ -92,7 +93,7 @@ def measure_overlap(
     Raises:
         EdgeError: The bundle or the source cannot be opened, or a frame failed.
     """
-    settings = wanted_settings(bundle.manifest.artifacts, backend=backend)
+    settings = wanted_settings(bundle.manifest.artifacts, backend=backend, precision=precision)
     setting, engines = open_first(bundle, settings, fallback=backend is None)
     with ExitStack() as stack:
         for one in engines:

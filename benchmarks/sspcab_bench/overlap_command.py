@@ -13,7 +13,14 @@ import click
 
 from sspcab_bench.film import make_film, make_pictures
 from sspcab_bench.giving import check_output, give, strict_exit
-from sspcab_bench.options import backend_option, bundle_argument, output_option, size_option, strict_option
+from sspcab_bench.options import (
+    backend_option,
+    bundle_argument,
+    output_option,
+    precision_option,
+    size_option,
+    strict_option,
+)
 from sspcab_bench.overlap import Overlap, measure_overlap
 from sspcab_bench.report import head_json
 from sspcab_bench.surroundings import Surroundings
@@ -49,6 +56,7 @@ _PICTURES = 60
     help="At least so long for each turn.",
 )  # fmt: skip
 @backend_option
+@precision_option
 @output_option
 @strict_option
 @json_option
@@ -64,6 +72,7 @@ def overlap(
     rounds: int,
     seconds: float,
     backend: str | None,
+    precision: str | None,
     output: Path | None,
     strict: bool,
     as_json: bool,
@@ -79,7 +88,8 @@ def overlap(
     with Surroundings() as around, ExitStack() as stack:
         measured_on, opener = _frames(opened, frames, size, source, stack)
         found = measure_overlap(
-            opened, opener, backend=backend, engine_ms=engine_ms, rounds=rounds, seconds=seconds,
+            opened, opener, backend=backend, precision=precision, engine_ms=engine_ms, rounds=rounds,
+            seconds=seconds,
             progress=lambda done: click.echo(f"sspcab-bench: {done} of {rounds} rounds", err=True),
         )  # fmt: skip
     warnings = around.warnings()
