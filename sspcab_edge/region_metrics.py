@@ -2,10 +2,11 @@
 
 After Ramachandra and Jones, "Street Scene: A new dataset and evaluation protocol for video anomaly
 detection", WACV 2020. Detections of all videos are taken from the highest score down. A detection matches
-every labelled region of its frame that it overlaps by an IoU of at least ``beta``; it is a false positive only
-when it overlaps none. At each point of the curve, the false-positive rate is false positives over frames, the region rate is
-matched regions over regions, and the track rate the share of tracks of whose regions at least ``alpha`` are
-matched. RBDC and TBDC are the areas under these rates for false-positive rates from 0 to 1.
+every labelled region of its frame that it overlaps by an IoU of at least ``beta``; it is a false positive
+only when it overlaps none. At each point of the curve, the false-positive rate is false positives over
+frames, the region rate is matched regions over regions, and the track rate the share of tracks of whose
+regions at least ``alpha`` are matched. RBDC and TBDC are the areas under these rates for false-positive rates
+from 0 to 1.
 """
 
 from __future__ import annotations
@@ -140,9 +141,8 @@ def _match(
 
 def _track(first: npt.NDArray[np.int64], alpha: float) -> int:
     """The rank at which enough regions of a track are matched."""
-    enough = next(
-        count for count in range(1, len(first) + 1) if count / len(first) >= alpha or count == len(first)
-    )
+    shares = np.arange(1, len(first) + 1) / len(first)
+    enough = min(int(np.searchsorted(shares, alpha)) + 1, len(first))
     return int(np.sort(first)[enough - 1])
 
 
