@@ -51,13 +51,29 @@ def _facts(report: Mapping[str, Any]) -> str:
         f"release {bundle.get('release')}, digest {str(bundle.get('digest'))[:12]}"
     )
     software = f"{machine['system']}, kernel {machine['kernel']}, Python {machine['python']}; {packages}"
-    lines = (what, hardware, software, f"made {report['created']}")
+    lines = (what, hardware, *_jetson(machine.get("jetson")), software, f"made {report['created']}")
     return f'<p class="soft">{"<br>".join(escape(str(line)) for line in lines)}</p>'
 
 
+def _jetson(facts: Mapping[str, Any] | None) -> list[str]:
+    if facts is None:
+        return []
+    told = {
+        "Jetson Linux": facts["l4t"],
+        "JetPack": facts["jetpack"],
+        "power mode": facts["power_mode"],
+        "clocks pinned": {True: "yes", False: "no"}.get(facts["clocks_pinned"]),
+    }
+    return [", ".join(f"{name} {value or 'unknown'}" for name, value in told.items())]
+
+
 def _name(result: Mapping[str, Any]) -> str:
-    threads = "" if result["threads"] is None else f", {result['threads']} threads"
-    return f"{result['target']}-{result['precision']} on {result['backend']}{threads}"
+    how = [
+        f"{result[key]} {key}"
+        for key, usual in (("threads", None), ("streams", 1), ("batch", 1))
+        if result[key] != usual
+    ]
+    return ", ".join([f"{result['target']}-{result['precision']} on {result['backend']}", *how])
 
 
 def _accuracy(results: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:

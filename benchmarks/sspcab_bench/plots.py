@@ -128,11 +128,12 @@ def bars(rows: Mapping[str, Mapping[str, float]], stages: Sequence[str], unit: s
             if width > 0:
                 parts.append(
                     f'<rect x="{left:.1f}" y="{top + 18}" width="{width:.2f}" height="16" '
-                    f'fill="{_colour(number)}"><title>{escape(stage)} {row[stage]:.3g} {unit}</title></rect>'
+                    f'fill="{_colour(number)}">'
+                    f"<title>{escape(stage)} {_number(row[stage])} {unit}</title></rect>"
                 )
             left += width
         total = sum(row.values())
-        parts.append(f'<text x="{left + 6:.1f}" y="{top + 31}">{total:.3g} {unit}</text>')
+        parts.append(f'<text x="{left + 6:.1f}" y="{top + 31}">{_number(total)} {unit}</text>')
     return (
         f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     )
