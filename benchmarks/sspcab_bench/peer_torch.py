@@ -7,6 +7,7 @@ benchmarks runs on devices without torch.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,12 @@ def against_torch(
 
 
 def _module(bundle: Bundle, checkpoint: Sequence[Path]) -> tuple[Any, Any]:
-    """The network (N, H, W, 3) uint8 -> score, map, and torch."""
+    """The network (N, H, W, 3) uint8 -> score, map, and torch.
+
+    Torch's threads are told to sleep where they wait, if it is not loaded yet: those that wait busily take
+    the cores from our engine in the other's turn, and ours from them, until both are many times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         torch = importlib.import_module("torch")
         reading, files = (

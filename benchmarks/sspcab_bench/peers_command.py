@@ -45,6 +45,10 @@ __all__ = ["peers"]
     help="What BUNDLE was exported from: compare with torch too; repeat where it is several files.",
 )  # fmt: skip
 @click.option(
+    "--torch", "forms", multiple=True, type=click.Choice(FORMS), default=FORMS,
+    help="With --checkpoint, only this form; repeat for several. [default: all]",
+)  # fmt: skip
+@click.option(
     "--backend", "backends", multiple=True, type=click.Choice(list(ENGINES)),
     help="Only this backend; repeat for several. [default: all that are installed]",
 )  # fmt: skip
@@ -54,6 +58,7 @@ __all__ = ["peers"]
 def peers(
     bundle: Path,
     checkpoint: tuple[Path, ...],
+    forms: tuple[str, ...],
     backends: tuple[str, ...],
     threads: int | None,
     seconds: float,
@@ -70,7 +75,7 @@ def peers(
     check_output(output)
     opened = Bundle.open(bundle)
     with Surroundings() as around:
-        found = list(_measure(opened, checkpoint, backends, threads, seconds, rounds))
+        found = list(_measure(opened, checkpoint, forms, backends, threads, seconds, rounds))
     if not found:
         raise MissingPackageError("onnxruntime or openvino", "onnxruntime", "peers")
     warnings = around.warnings(threads)
@@ -114,6 +119,7 @@ def peers(
 def _measure(
     bundle: Bundle,
     checkpoint: tuple[Path, ...],
+    forms: tuple[str, ...],
     backends: tuple[str, ...],
     threads: int | None,
     seconds: float,
@@ -131,7 +137,7 @@ def _measure(
             if tool is not None and program is not None:
                 _progress(f"{artifact.name} against {tool.program}")
                 yield against_tool(bundle, artifact, backend, program, rounds=rounds, seconds=seconds)
-    for form in FORMS if checkpoint else ():
+    for form in forms if checkpoint else ():
         _progress(f"the runtime's choice against torch, {form}")
         only = backends[0] if backends else None
         yield against_torch(bundle, checkpoint, form, backend=only, seconds=seconds)
