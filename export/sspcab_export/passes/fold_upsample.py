@@ -5,8 +5,8 @@ their weights can be added up: every output pixel is a 2x2 convolution of the lo
 the parity of its row and column. 16 multiplications take the place of 36, equal up to the rounding of the
 sums. The four results are interleaved by DepthToSpace.
 
-Measured on two cores, OpenVINO is 1.1 to 1.8 times as fast with it and ONNX Runtime 0.6 to 1.5 times, so it is
-not among the passes that every graph goes through: it is for hosts and targets that gain from it.
+Measured on two cores, OpenVINO is 1.1 to 1.8 times as fast with it and ONNX Runtime 0.6 to 1.5 times, so it
+is not among the passes that every graph goes through: it is for hosts and targets that gain from it.
 """
 
 from __future__ import annotations
