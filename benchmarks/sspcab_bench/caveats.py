@@ -10,7 +10,14 @@ from sspcab_bench.machine import Machine
 from sspcab_bench.sensors import Watched
 from sspcab_bench.summary import COV_LIMIT, Statistics
 
-__all__ = ["about_load", "about_machine", "about_order", "about_stability", "about_throttling"]
+__all__ = [
+    "about_bounds",
+    "about_load",
+    "about_machine",
+    "about_order",
+    "about_stability",
+    "about_throttling",
+]
 
 OTHER_CORES = 0.2
 """Load by other processes that is worth a warning, in cores."""
@@ -18,6 +25,9 @@ OTHER_CORES = 0.2
 STEAL_CORES = 0.05
 """Time taken by the hypervisor that is worth a warning, in cores."""
 
+
+COPY_SHARE = 0.25
+"""Time of copies, over that of the inference, that is worth a warning."""
 
 IMPOSSIBLE = 1.05
 """Frames a second of the stream, over those of its engine alone, that nothing but a disturbance explains."""
@@ -71,6 +81,24 @@ def about_stability(series: Iterable[tuple[str, Statistics]]) -> list[str]:
         for name, statistics in series
         if not statistics.stable
     ]
+
+
+def about_bounds(results: Iterable[Measured]) -> list[str]:
+    """Where frames a second do not follow the engine, but what is done around it."""
+    warnings = []
+    for result in results:
+        means = {stage: statistics.mean for stage, statistics in result.stages.items()}
+        ahead = means.get("decode", 0.0) + means.get("prepare", 0.0)
+        copies = means.get("copy_in", 0.0) + means.get("copy_out", 0.0)
+        infer = means.get("infer", 0.0)
+        on = f"{result.artifact} on {result.backend}"
+        if ahead > infer:
+            warnings.append(
+                f"{on} is decode-bound: decoding and preparing take {ahead:.3g} ms, the engine {infer:.3g} ms"
+            )
+        if copies > COPY_SHARE * infer:
+            warnings.append(f"{on} is copy-bound: copies take {copies:.3g} ms, the engine {infer:.3g} ms")
+    return warnings
 
 
 def about_order(results: Iterable[Measured]) -> list[str]:

@@ -13,7 +13,7 @@ from sspcab_bench.block_suite import SHAPES, BlockOptions, Shape
 from sspcab_bench.block_suite import run as run_blocks
 from sspcab_bench.bundle_suite import BundleOptions
 from sspcab_bench.bundle_suite import run as run_bundle
-from sspcab_bench.caveats import about_order, about_stability
+from sspcab_bench.caveats import about_bounds, about_order, about_stability
 from sspcab_bench.compare import compare_reports, read_report
 from sspcab_bench.compare_command import (
     REGRESSION,
@@ -197,6 +197,7 @@ def bundle_command(
         *around.warnings(threads),
         *about_stability(series),
         *about_order(results),
+        *about_bounds(results),
     ]
     measured_on = PACK if source is None else source
     report = bundle_json(opened, results, around, source=measured_on, warnings=warnings)

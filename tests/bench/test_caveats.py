@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sspcab_bench.artifact import Measured
-from sspcab_bench.caveats import about_load, about_machine, about_order, about_stability
+from sspcab_bench.caveats import about_bounds, about_load, about_machine, about_order, about_stability
 from sspcab_bench.load import Load
 from sspcab_bench.machine import Machine
 from sspcab_bench.summary import histogram, summarise
@@ -53,14 +53,33 @@ def test_unstable() -> None:
     assert "stable up to 5%" in warning
 
 
-@pytest.mark.parametrize(("engine_fps", "count"), [(12.0, 0), (9.9, 0), (8.0, 1)])
-def test_a_stream_is_no_faster_than_its_engine(engine_fps: float, count: int) -> None:
-    result = Measured(
+def _measured(engine_fps: float = 12.0, **stages_ms: float) -> Measured:
+    return Measured(
         target="onnx", precision="fp32", backend="onnxruntime", version="1", threads=None, load_s=1.0,
         first_infer_ms=1.0, warm_up=WarmUp(1, 1.0, True), latency=summarise([1.0]),
-        histogram=histogram([1.0]), stages={}, fps=10.0,
-        engine_fps=engine_fps, peak_rss_mb=None, inputs=1, checked=1, max_abs_score_diff=0.0,
+        histogram=histogram([1.0]), stages={name: summarise([value]) for name, value in stages_ms.items()},
+        fps=10.0, engine_fps=engine_fps, peak_rss_mb=None, inputs=1, checked=1, max_abs_score_diff=0.0,
     )  # fmt: skip
-    warnings = about_order([result])
+
+
+@pytest.mark.parametrize(("engine_fps", "count"), [(12.0, 0), (9.9, 0), (8.0, 1)])
+def test_a_stream_is_no_faster_than_its_engine(engine_fps: float, count: int) -> None:
+    warnings = about_order([_measured(engine_fps)])
     assert len(warnings) == count
     assert all("faster (10.0 frames a second) than the engine alone (8.0)" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    ("stages_ms", "words"),
+    [
+        ({"decode": 2.0, "prepare": 1.0, "copy_in": 0.1, "infer": 5.0, "copy_out": 0.1}, []),
+        ({"decode": 4.0, "prepare": 1.5, "infer": 5.0}, ["decode-bound: decoding and preparing take 5.5 ms"]),
+        ({"decode": 1.0, "copy_in": 1.0, "infer": 5.0, "copy_out": 1.0}, ["copy-bound: copies take 2 ms"]),
+        ({"decode": 9.0, "copy_in": 9.0, "infer": 5.0}, ["decode-bound", "copy-bound"]),
+    ],
+)
+def test_what_binds_it(stages_ms: dict[str, float], words: list[str]) -> None:
+    """Where the engine is not what frames a second follow, the report says what is."""
+    warnings = about_bounds([_measured(**stages_ms)])
+    assert len(warnings) == len(words)
+    assert all(word in warning for word, warning in zip(words, warnings, strict=True))
