@@ -232,11 +232,11 @@ def authors_verdict(
     return float(mean.max()), anomaly[0, 0].numpy()
 
 
-def anomalib_frame(path: Path, size: int = 256) -> npt.NDArray[np.uint8]:
-    """A picture file resized as anomalib does, in float and antialiased, then rounded to 8 bits."""
-    x = torch.from_numpy(read_rgb(path).transpose(2, 0, 1).copy())[None].float()
-    x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True).round().clamp(0, 255)
-    return np.ascontiguousarray(x[0].numpy().transpose(1, 2, 0), dtype=np.uint8)
+def anomalib_resized(path: Path, size: int = 256) -> npt.NDArray[np.float64]:
+    """A picture file resized as anomalib does, antialiased, in double precision and before any rounding."""
+    x = torch.from_numpy(read_rgb(path).transpose(2, 0, 1).copy())[None].double()
+    x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
+    return np.ascontiguousarray(x[0].numpy().transpose(1, 2, 0))
 
 
 def anomalib_verdict(model: nn.Module, frame: npt.NDArray[np.uint8]) -> tuple[float, npt.NDArray[np.float32]]:
