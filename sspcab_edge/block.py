@@ -30,12 +30,15 @@ class Dialect:
         padding: What surrounds the input before the corners are cut out.
         relu: Where the masked convolution has its ReLU.
         corners: The corner that convolution 1, 2, 3 and 4 of the checkpoint looks at.
+        attention: What reweights the channels: the transformer makes it SSMCTB, the block's successor (Madan
+            et al., TPAMI 2024, arXiv 2209.12148).
     """
 
     name: str
     padding: Literal["zeros", "reflect"]
     relu: Literal["after-sum", "per-branch", "none"]
     corners: tuple[Corner, Corner, Corner, Corner]
+    attention: Literal["squeeze-excitation", "channel-transformer"] = "squeeze-excitation"
 
 
 DIALECTS: dict[str, Dialect] = {
@@ -45,6 +48,13 @@ DIALECTS: dict[str, Dialect] = {
         Dialect("anomalib", "zeros", "none", ("top-left", "top-right", "bottom-left", "bottom-right")),
         Dialect(
             "tensorflow", "reflect", "per-branch", ("top-left", "bottom-left", "top-right", "bottom-right")
+        ),
+        Dialect(
+            "ssmctb",
+            "zeros",
+            "after-sum",
+            ("top-left", "bottom-left", "top-right", "bottom-right"),
+            "channel-transformer",
         ),
     )
 }
@@ -106,7 +116,7 @@ class BlockSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     ``path`` is the dotted module path in the checkpoint; ``form`` is ``folded`` when the artifact holds the
     block as its exactly equivalent fast graph, ``custom-op`` when that graph is the body of one node of its
-    own, ``reference`` when its branches were kept.
+    own, ``reference`` when its branches were kept. ``reduction`` is 0 where the attention has none (SSMCTB).
     """
 
     path: str

@@ -7,6 +7,7 @@ run something else than what was verified.
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 from typing import Literal
@@ -24,16 +25,20 @@ __all__ = [
     "Artifact",
     "Calibration",
     "Decision",
+    "DetectorHead",
     "FileEntry",
+    "FlowSpec",
     "FrameSize",
     "FrontEndSpec",
     "Gate",
     "Manifest",
     "Model",
+    "Objects",
     "Parity",
     "ParityPack",
     "Precision",
     "Preprocess",
+    "Proposals",
     "Quantiles",
     "Region",
     "Registration",
@@ -140,24 +145,98 @@ class Tiling(_Record, frozen=True, kw_only=True):
     levels: tuple[ScoreMap, ...] = ()
 
 
+class DetectorHead(_Record, frozen=True, kw_only=True):
+    """An object detector of the bundle and how its answer is read.
+
+    ``file`` is an ONNX file that takes one picture of ``width`` x ``height`` pixels: ``input`` is float32
+    (1, 3, height, width) RGB in [0, 1], or for the head ``boxes`` uint8 (1, height, width, 3) RGB. A frame is
+    made smaller so that it fits, and its margin is grey (114). ``output`` is, with K candidates and C
+    classes:
+
+    * ``boxes``: float32 (1, K, 6): left, top, right, bottom in the detector's pixels, score, class; final.
+    * ``yolo-anchor``: (1, K, 5 + C): centre x, centre y, width, height, objectness, classes (YOLOv5, v7).
+    * ``yolo``: (1, 4 + C, K): centre x, centre y, width, height, classes (YOLOv8, v9, 11).
+    * ``yolo-end-to-end``: (1, K, 6), as ``boxes`` (YOLOv10).
+
+    Candidates below ``confidence`` are dropped, and of those that overlap by more than ``overlap`` (IoU) all
+    but the best. ``classes`` names the numbers of the classes that count; empty: all.
+    """
+
+    file: str
+    head: Literal["boxes", "yolo-anchor", "yolo", "yolo-end-to-end"]
+    input: str
+    output: str
+    width: int
+    height: int
+    shape: tuple[int | str, ...]
+    confidence: float = 0.25
+    overlap: float = 0.45
+    classes: tuple[int, ...] = ()
+
+
+class Proposals(_Record, frozen=True, kw_only=True):
+    """Where in a frame objects are looked for.
+
+    ``background``: what differs from a mixture of Gaussians by pixel that adapts (MOG2). ``difference``: what
+    differs from the frame before. ``detector``: what an object detector finds. Boxes of less than
+    ``min_area`` pixels of the frame, or with sides further apart than ``max_aspect``, are dropped; the rest
+    grow by ``grow`` pixels on each side. Of more than ``limit`` the largest (the surest, of a detector) are
+    judged. The first ``warm_up`` frames after a gap are only looked at.
+    """
+
+    kind: Literal["background", "difference", "detector"]
+    min_area: int
+    max_aspect: float = 10.0
+    grow: int = 2
+    limit: int = 64
+    warm_up: int = 0
+    detector: DetectorHead | None = None
+
+
+class FlowSpec(_Record, frozen=True, kw_only=True):
+    """How optical flow is computed: by dense inverse search (DIS, Kroeger et al., ECCV 2016).
+
+    On grey frames of this size in pixels, which are the pixels that flow is measured in.
+    """
+
+    width: int
+    height: int
+    preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
+
+
+class Objects(_Record, frozen=True, kw_only=True):
+    """How objects are found, cut out and summed up to the score of a frame.
+
+    A frame's score is that of its worst object, or ``empty_score`` without any. ``smoothing`` frames, this
+    one the last of them, are averaged (1: none): causal, unlike the filters of papers.
+    """
+
+    proposals: Proposals
+    flow: FlowSpec | None
+    empty_score: float
+    smoothing: int = 1
+
+
 class FrontEndSpec(_Record, frozen=True, kw_only=True):
     """The front-end that turns camera frames into graph inputs.
 
-    All coordinates are pixels of a frame of size ``frame``; frames of another size are resized to it first
-    (by area where no side grows, else linear). Then the frame is registered, the region cut out of it (the
-    whole frame, where there is none), and that is resized to the graph's size or, with ``tiles``, cut into
-    them. ``zones`` are polygons, (x, y) by corner, whose borders belong to them, and ``mask`` a grey 8-bit
-    PNG of the bundle in the frame's size: what lies outside of all zones, or where the mask is 0, is not
-    judged.
+    All coordinates are pixels of a frame of size ``frame``; frames of another size are resized to it
+    first (by area where no side grows, else linear). Then the frame is registered, the region cut out of
+    it (the whole frame, where there is none), and that is resized to the graph's size or, with ``tiles``,
+    cut into them; a ``clip`` is the last of such pictures, and ``objects`` are found and cut out in the
+    region. ``zones`` are polygons, (x, y) by corner, whose borders belong to them, and ``mask`` a grey
+    8-bit PNG of the bundle in the frame's size: what lies outside of all zones, or where the mask is 0,
+    is not judged.
     """
 
-    kind: Literal["whole-frame", "tiles"] = "whole-frame"
+    kind: Literal["whole-frame", "tiles", "clip", "objects"] = "whole-frame"
     frame: FrameSize | None = None
     registration: Registration | None = None
     region: Region | None = None
     zones: tuple[tuple[tuple[int, int], ...], ...] = ()
     mask: str | None = None
     tiles: Tiling | None = None
+    objects: Objects | None = None
 
 
 class Quantiles(_Record, frozen=True, kw_only=True):
@@ -344,6 +423,9 @@ MAX_AREA = 100_000_000
 MAX_TILES = 4096
 """Most tiles of a region."""
 
+MAX_FLOW_SIDE = 2048
+"""Longest side of a frame that flow is computed on, in pixels."""
+
 MIN_REGISTERED = 64
 """Shortest side of a frame that can be registered, in pixels."""
 
@@ -408,6 +490,7 @@ def _check(manifest: Manifest) -> None:
         if not artifact.files:
             raise BundleError(f"{MANIFEST_NAME} has no files for artifact {artifact.name}")
         _check_rising(artifact.score_map, f"the score map of {artifact.name}")
+    _check_ports(manifest)
     size = manifest.preprocess
     if not (0 < size.width <= 8192 and 0 < size.height <= 8192):
         raise BundleError(f"{MANIFEST_NAME} asks for frames of {size.width}x{size.height} pixels")
@@ -419,6 +502,19 @@ def _check(manifest: Manifest) -> None:
     check_front_end(manifest.front_end, size)
 
 
+def _check_ports(manifest: Manifest) -> None:
+    """Refuse a graph behind a front-end that does not make its inputs."""
+    kind = manifest.front_end.kind
+    names = {port.name for port in manifest.inputs}
+    ranks = {len(port.shape) for port in manifest.inputs if port.name == "frames"}
+    wanted = {"objects": "appearance"}.get(kind, "frames")
+    if wanted not in names or (wanted == "frames" and ranks != {5 if kind == "clip" else 4}):
+        raise BundleError(
+            f"{MANIFEST_NAME} has a front-end of kind {kind} for a graph that takes "
+            f"{', '.join(sorted(f'{port.name} {port.layout}' for port in manifest.inputs))}: they do not fit"
+        )
+
+
 def _check_rising(knots: ScoreMap, name: str) -> None:
     rising = all(low < high for axis in (knots.artifact, knots.source) for low, high in pairwise(axis))
     if len(knots.artifact) != len(knots.source) or len(knots.artifact) == 1 or not rising:
@@ -427,6 +523,8 @@ def _check_rising(knots: ScoreMap, name: str) -> None:
 
 def _front_end_files(spec: FrontEndSpec) -> list[str]:
     files = [] if spec.mask is None else [spec.mask]
+    if spec.objects is not None and spec.objects.proposals.detector is not None:
+        files.append(spec.objects.proposals.detector.file)
     return files if spec.registration is None else [*files, spec.registration.reference]
 
 
@@ -439,7 +537,12 @@ def check_front_end(spec: FrontEndSpec, size: Preprocess) -> None:
     if (spec.kind == "tiles") != (spec.tiles is not None):
         has = "no tiles" if spec.tiles is None else "tiles"
         raise BundleError(f"{MANIFEST_NAME} has {has} for a front-end of kind {spec.kind}")
+    if (spec.kind == "objects") != (spec.objects is not None):
+        has = "no objects" if spec.objects is None else "objects"
+        raise BundleError(f"{MANIFEST_NAME} has {has} for a front-end of kind {spec.kind}")
     frame = spec.frame
+    if spec.objects is not None:
+        _check_objects(spec.objects, frame)
     if frame is None:
         parts = ("registration", "region", "zones", "mask", "tiles")
         for part in parts:
@@ -474,6 +577,38 @@ def check_front_end(spec: FrontEndSpec, size: Preprocess) -> None:
         _check_registration(spec.registration, frame)
     if spec.tiles is not None:
         _check_tiles(spec.tiles, region, size)
+
+
+def _check_objects(objects: Objects, frame: FrameSize | None) -> None:
+    proposals, flow = objects.proposals, objects.flow
+    if frame is None:
+        raise BundleError(f"{MANIFEST_NAME} has objects but no frame size, in whose pixels they are")
+    if (proposals.kind == "detector") != (proposals.detector is not None):
+        has = "no detector" if proposals.detector is None else "a detector"
+        raise BundleError(f"{MANIFEST_NAME} has {has} for proposals of kind {proposals.kind}")
+    for name, value, low in (
+        ("min_area", proposals.min_area, 1),
+        ("limit", proposals.limit, 1),
+        ("grow", proposals.grow, 0),
+        ("warm_up", proposals.warm_up, 0),
+        ("smoothing", objects.smoothing, 1),
+        ("max_aspect", proposals.max_aspect, 1),
+    ):
+        if not low <= value <= MAX_AREA:
+            raise BundleError(f"{MANIFEST_NAME} has {name} {value:g} of objects, expected {low} or more")
+    if not math.isfinite(objects.empty_score):
+        raise BundleError(f"{MANIFEST_NAME} has the empty score {objects.empty_score}, expected a number")
+    if flow is not None and not (8 <= flow.width <= MAX_FLOW_SIDE and 8 <= flow.height <= MAX_FLOW_SIDE):
+        raise BundleError(
+            f"{MANIFEST_NAME} computes flow at {flow.width}x{flow.height} pixels, expected 8 to "
+            f"{MAX_FLOW_SIDE} along each side"
+        )
+    head = proposals.detector
+    if head is not None and not (0 < head.confidence < 1 and 0 < head.overlap <= 1):
+        raise BundleError(
+            f"{MANIFEST_NAME} has a detector with confidence {head.confidence:g} and overlap "
+            f"{head.overlap:g}, expected both between 0 and 1"
+        )
 
 
 def _check_registration(registration: Registration, frame: FrameSize) -> None:

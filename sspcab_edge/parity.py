@@ -24,6 +24,7 @@ from sspcab_edge.decision import is_anomalous
 from sspcab_edge.errors import BundleError
 from sspcab_edge.manifest import Gate, Parity, ParityPack
 from sspcab_edge.metrics import auroc, trials_needed, upper_bound_95
+from sspcab_edge.ports import Array, Entry, Port
 
 __all__ = ["MAX_INPUTS", "Comparison", "PackItem", "judge", "read_pack", "shortfalls", "write_pack"]
 
@@ -44,7 +45,7 @@ class PackItem:
     Attributes:
         name: Where it came from, in words.
         kind: ``picture`` as it was given, ``blend`` mixed of two to lie near the threshold.
-        pixels: (h, w, 3) uint8 RGB at graph size.
+        entry: What the graph takes, by input port.
         score: The source's score.
         label: True anomalous, False normal, None unknown.
         map: The source's map, (h, w) float32, or None.
@@ -52,7 +53,7 @@ class PackItem:
 
     name: str
     kind: Literal["picture", "blend"]
-    pixels: npt.NDArray[np.uint8]
+    entry: Entry
     score: float
     label: bool | None
     map: npt.NDArray[np.float32] | None = None
@@ -78,11 +79,7 @@ def write_pack(folder: Path, items: Sequence[PackItem]) -> ParityPack:
     entries, maps = [], {}
     with_map = {id(item) for item in _spread([item for item in kept if item.map is not None], MAX_MAPS)}
     for number, item in enumerate(kept):
-        file = f"parity/{number:03d}.png"
-        ok, png = cv2.imencode(".png", item.pixels[..., ::-1])
-        if not ok:
-            raise BundleError(f"cannot encode {item.name} as PNG")
-        (folder / file).write_bytes(png.tobytes())
+        file = _write_entry(folder, f"parity/{number:03d}", item)
         entries.append(_Entry(name=item.name, kind=item.kind, file=file, score=item.score, label=item.label))
         if item.map is not None and id(item) in with_map:
             maps[f"{number:03d}"] = item.map
@@ -93,6 +90,21 @@ def write_pack(folder: Path, items: Sequence[PackItem]) -> ParityPack:
     index = msgspec.json.encode(_Index(schema=1, entries=tuple(entries)), order="sorted")
     (folder / _INDEX).write_bytes(msgspec.json.format(index, indent=2) + b"\n")
     return ParityPack(index=_INDEX, inputs=len(entries))
+
+
+def _write_entry(folder: Path, stem: str, item: PackItem) -> str:
+    """Write what the graph takes: a PNG where that is one picture, else arrays by port."""
+    (first, *others) = item.entry.values()
+    if not others and first.dtype == np.uint8 and first.ndim == 3 and first.shape[2] == 3:
+        ok, png = cv2.imencode(".png", np.asarray(first[..., ::-1], np.uint8))
+        if not ok:
+            raise BundleError(f"cannot encode {item.name} as PNG")
+        (folder / f"{stem}.png").write_bytes(png.tobytes())
+        return f"{stem}.png"
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **dict(item.entry))
+    (folder / f"{stem}.npz").write_bytes(buffer.getvalue())
+    return f"{stem}.npz"
 
 
 def _spread(items: Sequence[PackItem], most: int) -> list[PackItem]:
@@ -123,23 +135,39 @@ def read_pack(bundle: Bundle) -> Iterator[PackItem]:
         raise BundleError(f"the parity pack of {bundle.path} cannot be read: {error}") from error
     listed = {entry.path for entry in manifest.files}
     maps = _read_maps(bundle) if _MAPS in listed else {}
-    size = (manifest.preprocess.height, manifest.preprocess.width, 3)
     for number, entry in enumerate(index.entries):
-        raw = cv2.imread(str(bundle.file(entry.file))) if entry.file in listed else None
-        if raw is None or raw.shape != size:
-            raise BundleError(
-                f"{entry.file} of {bundle.path} is no parity input of {size[1]}x{size[0]} pixels"
-            )
-        pixels = np.ascontiguousarray(raw[..., ::-1], dtype=np.uint8)
-        yield PackItem(entry.name, entry.kind, pixels, entry.score, entry.label, maps.get(f"{number:03d}"))
+        found = _read_entry(bundle, entry.file) if entry.file in listed else None
+        if found is None or not _fits(manifest.inputs, found):
+            wanted = ", ".join(f"{port.name} {port.shape[1:]} {port.dtype}" for port in manifest.inputs)
+            raise BundleError(f"{entry.file} of {bundle.path} is no parity input, expected {wanted}")
+        yield PackItem(entry.name, entry.kind, found, entry.score, entry.label, maps.get(f"{number:03d}"))
+
+
+def _read_entry(bundle: Bundle, file: str) -> Entry | None:
+    if file.endswith(".npz"):
+        return _read_arrays(bundle, file)
+    raw = cv2.imread(str(bundle.file(file)))
+    name = bundle.manifest.inputs[0].name
+    return None if raw is None else {name: np.ascontiguousarray(raw[..., ::-1], dtype=np.uint8)}
+
+
+def _fits(ports: Sequence[Port], entry: Entry) -> bool:
+    return {port.name for port in ports} == set(entry) and all(
+        entry[port.name].dtype.name == port.dtype and port.fits((1, *entry[port.name].shape))
+        for port in ports
+    )
 
 
 def _read_maps(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
+    return {name: np.asarray(array, dtype=np.float32) for name, array in _read_arrays(bundle, _MAPS).items()}
+
+
+def _read_arrays(bundle: Bundle, name: str) -> dict[str, Array]:
     try:
-        with bundle.file(_MAPS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name], dtype=np.float32) for name in arrays.files}
+        with bundle.file(name).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BundleError(f"{_MAPS} of {bundle.path} cannot be read: {error}") from error
+        raise BundleError(f"{name} of {bundle.path} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,25 @@ import numpy.typing as npt
 
 from sspcab_edge.errors import InputError
 
-__all__ = ["CONTRACT_VERSION", "Array", "Port", "check_inputs", "whole_frame_ports"]
+__all__ = [
+    "CONTRACT_VERSION",
+    "Array",
+    "Entry",
+    "Port",
+    "as_batch",
+    "check_inputs",
+    "clip_ports",
+    "object_ports",
+    "whole_frame_ports",
+]
 
 CONTRACT_VERSION = 1
 """Version of the graph contract (names, dtypes and meaning of ports)."""
 
 Array = npt.NDArray[np.generic]
+
+Entry = Mapping[str, Array]
+"""One entry of a graph's batch: its array by input port, without the batch axis."""
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +36,10 @@ class Port(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     ``shape`` holds sizes, or a name for a size that is free at run time (``"N"``: the batch). ``layout``
     names the axes, ``colour`` their order where there is one.
+
+    Ports with a time axis say what lies on it: ``window`` has the frame of each position, counted from the
+    frame that is judged (-1 is the one before it), and ``pairs`` the two frames of each optical flow, from
+    and to. Flow is in ``unit`` times ``scale``.
     """
 
     name: str
@@ -30,6 +47,10 @@ class Port(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     shape: tuple[int | str, ...]
     layout: str
     colour: str | None = None
+    window: tuple[int, ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
+    unit: str | None = None
+    scale: float = 1.0
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Whether an array of this shape can go through the port."""
@@ -52,6 +73,57 @@ def whole_frame_ports(
     if map_size is not None:
         outputs.append(Port(name="map", dtype="float32", shape=(n, *map_size), layout="NHW"))
     return (frames,), tuple(outputs)
+
+
+def clip_ports(
+    frames: int, height: int, width: int, map_size: tuple[int, int] | None
+) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Inputs and outputs of a graph that looks at clips, contract version 1.
+
+    ``frames`` uint8 (N, T, height, width, 3) RGB, oldest first, the last one judged; outputs as
+    :func:`whole_frame_ports`.
+    """
+    clip = Port(
+        name="frames", dtype="uint8", shape=("N", frames, height, width, 3), layout="NTHWC", colour="RGB",
+        window=tuple(range(1 - frames, 1)),
+    )  # fmt: skip
+    return (clip,), whole_frame_ports(height, width, map_size)[1]
+
+
+def object_ports(
+    height: int, width: int, window: Sequence[int], pairs: Sequence[tuple[int, int]], scale: float = 1.0
+) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Inputs and outputs of a graph that scores objects, contract version 1; N counts objects.
+
+    ``appearance`` uint8 (N, T, height, width, 3) RGB is the object's box in T frames, ``flow`` float32
+    (N, T', height, width, 2) the optical flow in it (x, y), in pixels between the two frames times ``scale``.
+
+    Args:
+        height: Of a crop, in pixels.
+        width: Likewise.
+        window: Frames of ``appearance``, counted from the one that is judged.
+        pairs: Frames from and to which each flow goes, likewise; empty for graphs without flow.
+        scale: What flow is multiplied by before it goes in.
+    """
+    inputs = [
+        Port(
+            name="appearance", dtype="uint8", shape=("N", len(window), height, width, 3), layout="NTHWC",
+            colour="RGB", window=tuple(window),
+        )
+    ]  # fmt: skip
+    if pairs:
+        inputs.append(
+            Port(
+                name="flow", dtype="float32", shape=("N", len(pairs), height, width, 2), layout="NTHWC",
+                pairs=tuple(pairs), unit="pixels", scale=scale,
+            )
+        )  # fmt: skip
+    return tuple(inputs), (Port(name="score", dtype="float32", shape=("N",), layout="N"),)
+
+
+def as_batch(entry: Entry) -> dict[str, Array]:
+    """A batch of one."""
+    return {name: np.ascontiguousarray(array)[None] for name, array in entry.items()}
 
 
 def check_inputs(ports: Sequence[Port], inputs: Mapping[str, Array]) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sspcab_edge.ports import Array, Port
 
-__all__ = ["Engine", "Frame", "FrontEnd", "Request", "Source", "Verdict"]
+__all__ = ["Engine", "Frame", "FrontEnd", "Request", "ScoredObject", "Source", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,19 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredObject:
+    """One object in a frame.
+
+    Attributes:
+        box: (left, top, right, bottom) in pixels of the frame, right and bottom outside of it.
+        score: On the source's scale.
+    """
+
+    box: tuple[int, int, int, int]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a detector says of one frame.
 
@@ -48,12 +61,17 @@ class Verdict:
         anomalous: ``score > threshold``; None where either is missing.
         map: (h, w) float32 that covers the whole frame, at any resolution; None for hosts that do not
             localise.
+        objects: What was judged in the frame, the highest score first; None for front-ends that look for no
+            objects.
+        ignored: Objects that were seen and not judged, because a frame may hold only so many.
     """
 
     score: float | None
     threshold: float | None
     anomalous: bool | None
     map: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    objects: tuple[ScoredObject, ...] | None = None
+    ignored: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +79,18 @@ class Request:
     """What one frame asks of an engine.
 
     Attributes:
-        inputs: Array by port name.
+        inputs: Array by port name. Without any, the engine is not asked, and merging gets no outputs.
         batch: Most entries along the first axis of one engine call; None: all at once. What is more is run in
             several calls.
         context: What the front-end wants to know again when it merges the outputs. Nobody else looks at it.
+        frame: The frame that it is about, where that is an earlier one than was pushed, as front-ends that
+            look ahead have it; None: the one that was pushed.
     """
 
     inputs: Mapping[str, Array]
     batch: int | None = None
     context: object = None
+    frame: Frame | None = None
 
 
 class Engine(Protocol):
@@ -121,7 +142,10 @@ class FrontEnd(Protocol):
     """Turns camera frames into a graph's inputs, and its outputs into verdicts."""
 
     def push(self, frame: Frame) -> Request | None:
-        """What the frame asks of the engine, or None while warming up.
+        """What the frame asks of the engine, or None where no verdict follows from it (yet).
+
+        A front-end that looks ahead asks about an earlier frame, and so gives None first. One that warms up
+        asks nothing of the engine (no inputs), and merges a verdict without score.
 
         Raises:
             InputError: The frame is not (H, W, 3) uint8.

@@ -18,7 +18,7 @@ _Share = tuple[int, object]
 class Batched:
     """A front-end that asks once for so many frames. Implements :class:`sspcab_edge.protocols.FrontEnd`.
 
-    Frames that wait for others get no request, as while warming up. The verdict of a call is that of its last
+    Frames that wait for others ask nothing, as while warming up. The verdict of a call is that of its last
     frame; the others are made too, as they have to be, and put aside.
 
     Args:
@@ -36,20 +36,26 @@ class Batched:
         if request is not None:
             self._waiting.append(request)
         if len(self._waiting) < self._batch:
-            return None
+            return Request({})
         waiting, self._waiting = self._waiting, []
-        inputs = {name: np.concatenate([one.inputs[name] for one in waiting]) for name in waiting[0].inputs}
-        shares: list[_Share] = [(len(next(iter(one.inputs.values()))), one.context) for one in waiting]
+        asking = [one.inputs for one in waiting if one.inputs]
+        names = asking[0] if asking else ()
+        inputs = {name: np.concatenate([own[name] for own in asking]) for name in names}
+        shares: list[_Share] = [
+            (max((len(array) for array in one.inputs.values()), default=0), one.context) for one in waiting
+        ]
         return Request(inputs, waiting[0].batch, shares)
 
     def merge(self, outputs: Mapping[str, Array], context: object) -> Verdict:
-        """The verdict of the last frame."""
+        """The verdict of the last frame; one without score, where frames wait."""
+        if context is None:
+            return Verdict(score=None, threshold=None, anomalous=None)
         assert isinstance(context, list)
         shares: list[_Share] = context
         verdict: Verdict | None = None
         start = 0
         for entries, own in shares:
-            part = {name: values[start : start + entries] for name, values in outputs.items()}
+            part = {name: values[start : start + entries] for name, values in outputs.items() if entries}
             verdict = self._front_end.merge(part, own)
             start += entries
         assert verdict is not None

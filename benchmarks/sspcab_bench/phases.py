@@ -12,7 +12,7 @@ from dataclasses import replace
 from sspcab_bench.inputs import Endless
 from sspcab_bench.summary import Histogram, Statistics, histogram, summarise
 from sspcab_bench.timing import MIN_COUNT, measure, stopwatch, until
-from sspcab_edge.errors import SourceError
+from sspcab_edge.errors import InputError, SourceError
 from sspcab_edge.protocols import Engine, Request
 from sspcab_runtime.calls import answer
 from sspcab_runtime.detector import Detector
@@ -23,6 +23,7 @@ __all__ = ["See", "engine_alone", "latency", "one_frame", "stream"]
 _IN_FLIGHT = 6
 """Frames that may be on their way through the stream: so many are let through before its clock starts."""
 
+_MOST_TRIES = 1000
 _ENGINE_INPUTS = 8
 """Prepared inputs that the engine alone is measured on, in turn."""
 
@@ -49,7 +50,9 @@ def one_frame(detector: Detector, source: Endless, batch: int = 1) -> Result:
             continue
         if isinstance(ahead, Failure):
             raise ahead.error
-        result = finish(infer(ahead, detector.engine), detector.front_end, detector.threshold)
+        if ahead is None:
+            continue
+        result = finish(infer(ahead, detector.engine), detector.front_end)
         if result.verdict.score is not None:
             return _with(result, waited) if waited else result
         if batch > 1:
@@ -106,10 +109,14 @@ def engine_alone(detector: Detector, source: Endless, seconds: float, batch: int
     """Frames a second of the engines, all at the same time, on prepared inputs of ``batch`` frames."""
     detector.front_end.reset()
     prepared: list[Request] = []
-    while len(prepared) < _ENGINE_INPUTS:
+    for _ in range(_MOST_TRIES):
         request = detector.front_end.push(next(source))
-        if request is not None:
+        if request is not None and request.inputs:
             prepared.append(request)
+        if len(prepared) == _ENGINE_INPUTS:
+            break
+    if not prepared:
+        raise InputError(f"none of {_MOST_TRIES} frames asks anything of the engine: give a source that does")
 
     def run(engine: Engine) -> float:
         numbers = itertools.count()

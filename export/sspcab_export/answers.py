@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Decision, FrontEndSpec, Preprocess
+from sspcab_edge.ports import Entry
 from sspcab_edge.preprocess import decode_picture, prepare
 from sspcab_edge.protocols import FrontEnd
 from sspcab_export.asking import Asked, Unit, ask, ask_unit
@@ -19,13 +19,14 @@ from sspcab_export.hosts.base import SourceModel
 from sspcab_export.hygiene import describe
 from sspcab_export.intake import Intake, Suspects, find_suspects, without
 from sspcab_export.levels import fit_levels
+from sspcab_export.mixing import mix
 from sspcab_export.pictures import Sample, builtin_samples
 from sspcab_export.progress import Progress
 from sspcab_export.thresholds import ThresholdOptions, decide_threshold
 from sspcab_export.verify import Judged, blends_near_threshold, judge_source
 from sspcab_runtime.frontends.tiles import Tiles
 
-__all__ = ["Answers", "Asker", "ask_source", "mixed_units", "range_frames"]
+__all__ = ["Answers", "Asker", "ask_source", "mixed_units", "range_entries"]
 
 MAX_UNITS = 128
 """Most units that ranges or score maps are measured on."""
@@ -36,8 +37,6 @@ _MIXES = (0.15, 0.3, 0.45, 0.6, 0.8)
 _MIX_PAIRS = 6
 _MIX_REACH = 2.0
 _MIXED_RANGES = 16
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,13 @@ class Asker:
             self.say.step(number, len(samples))
         return asked
 
-    def builtin(self) -> list[tuple[str, Pixels]]:
+    def builtin(self) -> list[tuple[str, Entry]]:
         """Natural pictures of another scene, as units."""
         return [
-            (f"built-in {sample.name}", prepare(decode_picture(sample.path).pixels, self.preprocess))
+            (
+                f"built-in {sample.name}",
+                {"frames": prepare(decode_picture(sample.path).pixels, self.preprocess)},
+            )
             for sample in builtin_samples()
         ]
 
@@ -196,9 +198,9 @@ def mixed_units(asker: Asker, answers: Answers) -> list[Unit]:
     done = 0
     for pair in range(min(_MIX_PAIRS, len(ordered))):
         base = ordered[pair * (len(ordered) - 1) // max(1, min(_MIX_PAIRS, len(ordered)) - 1)]
-        _, pixels = foreign[pair % len(foreign)]
+        _, other = foreign[pair % len(foreign)]
         for share in _MIXES:
-            unit = ask_unit(asker.source, _mix(base.pixels, pixels, share))
+            unit = ask_unit(asker.source, mix(base.entry, other, share))
             if unit.score <= limit:
                 mixes.append(unit)
             done += 1
@@ -206,16 +208,16 @@ def mixed_units(asker: Asker, answers: Answers) -> list[Unit]:
     return mixes
 
 
-def range_frames(asker: Asker, answers: Answers) -> list[Pixels]:
+def range_entries(asker: Asker, answers: Answers) -> list[Entry]:
     """Units that ranges are measured on: those meant for it, else fit units, else built-in pictures.
 
     Some are mixed half and half with built-in ones: anomalies excite what normal pictures do not, and ranges
     of normal pictures alone would cut their scores off (on the demo detector the largest error of an int8
     score falls from 0.14 to 0.02, that of normal pictures does not rise).
     """
-    foreign = [pixels for _, pixels in asker.builtin()]
-    own = [one.pixels for one in answers.ranges or answers.fit]
-    mixed = [_mix(pixels, foreign[i % len(foreign)], 0.5) for i, pixels in enumerate(own[:_MIXED_RANGES])]
+    foreign = [entry for _, entry in asker.builtin()]
+    own = [one.entry for one in answers.ranges or answers.fit]
+    mixed = [mix(entry, foreign[i % len(foreign)], 0.5) for i, entry in enumerate(own[:_MIXED_RANGES])]
     return [*own, *mixed] or foreign
 
 
@@ -245,7 +247,7 @@ def _few(asked: Sequence[Asked]) -> tuple[Unit, ...]:
 
 
 def _unlabelled(one: Judged, digests: frozenset[str]) -> Judged:
-    if one.sample is None or one.sample.digest not in digests:
+    if one.sample is None or one.item is None or one.sample.digest not in digests:
         return one
     return Judged(replace(one.item, label=None), one.sample, one.expected)
 
@@ -269,8 +271,3 @@ def _blends(asker: Asker, judged: Sequence[Judged], intake: Intake, decision: De
     if not blends:
         asker.say.note("no blend lies near the threshold: no picture scores on one side of it")
     return blends
-
-
-def _mix(one: Pixels, other: Pixels, share: float) -> Pixels:
-    mixed = one.astype(np.float32) * (1 - share) + other.astype(np.float32) * share
-    return np.asarray(np.rint(mixed), dtype=np.uint8)

@@ -122,6 +122,8 @@ def assemble_manifest(
     """The manifest of a bundle in the making: no artifacts, no parity pack, no files yet."""
     size = host.preprocess
     inputs, outputs = whole_frame_ports(size.height, size.width, host.map_size, batch=host.batch)
+    if host.video is not None:
+        inputs = host.video.inputs
     return Manifest(
         schema=SCHEMA,
         contract=CONTRACT_VERSION,

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sspcab_edge.ports import Entry
+from sspcab_export.mixing import mix
+
 __all__ = ["Blend", "find_blends"]
 
 _STEPS = 7
@@ -23,26 +26,25 @@ class Blend:
 
     Attributes:
         name: Which two, and the share of the higher-scoring one.
-        pixels: (h, w, 3) uint8 RGB at graph size.
+        entry: What the graph takes.
         score: The source's score of it.
         map: The source's map of it, or None.
     """
 
     name: str
-    pixels: npt.NDArray[np.uint8]
+    entry: Entry
     score: float
     map: npt.NDArray[np.float32] | None
 
 
-Frame = npt.NDArray[np.uint8]
 Answer = tuple[float, npt.NDArray[np.float32] | None]
 
 
 def find_blends(
-    low: Sequence[tuple[str, Frame]],
-    high: Sequence[tuple[str, Frame]],
+    low: Sequence[tuple[str, Entry]],
+    high: Sequence[tuple[str, Entry]],
     threshold: float,
-    ask: Callable[[Frame], Answer],
+    ask: Callable[[Entry], Answer],
     pairs: int,
     *,
     clearance: float,
@@ -50,10 +52,10 @@ def find_blends(
     """Up to two blends for each of ``pairs`` pairs: the nearest found on either side of the threshold.
 
     Args:
-        low: Named frames that score at most ``threshold``.
-        high: Named frames that score above it.
+        low: Named entries that score at most ``threshold``.
+        high: Named entries that score above it.
         threshold: On the source's scale.
-        ask: The source's score and map of one frame.
+        ask: The source's score and map of one entry.
         pairs: How many pairs to mix; each costs seven calls of ``ask``.
         clearance: Blends nearer than this to the threshold are left out: there, rounding alone decides.
     """
@@ -67,7 +69,7 @@ def find_blends(
         nearest: dict[bool, Blend] = {}
         for _ in range(_STEPS):
             share = (below + above) / 2
-            mixed = _mix(low_frame, high_frame, share)
+            mixed = mix(low_frame, high_frame, share)
             value, anomaly = ask(mixed)
             distance = abs(value - threshold)
             side = value > threshold
@@ -78,8 +80,3 @@ def find_blends(
             below, above = (below, share) if side else (share, above)
         blends.extend(nearest.values())
     return blends
-
-
-def _mix(low: Frame, high: Frame, share: float) -> Frame:
-    mixed = low.astype(np.float32) * (1 - share) + high.astype(np.float32) * share
-    return np.asarray(np.rint(mixed), dtype=np.uint8)

@@ -12,6 +12,7 @@ Parameter names, below the block's path, with i in 1..4 and j in 1..2, all with 
     anomalib     masked_conv{i}  attention_module.fc{j}   as anomalib stores them
     tensorflow   corner{i}       se.fc{j}                 ours: the published TF1 code has scopes, not keys;
                                                           1..4 are its conv2d, conv2d_1, conv2d_2, conv2d_3
+    ssmctb       conv{i}         transformer.{projection, pos_embedding, mha.to_qkv, mha.to_out.0}
 
 Convolution weights are float (C, C, k, k), their biases (C,); ``fc1.weight`` is (C // r, C) and
 ``fc2.weight`` (C, C // r) as torch's ``Linear`` has them.
@@ -28,6 +29,8 @@ from sspcab_edge.errors import OptionError
 from sspcab_export.block_keys import (
     BLOCK_NAMES,
     DEFAULT_REDUCTION,
+    HEADS,
+    TOKEN_WIDTH,
     FoundBlock,
     check_map_size,
     find_blocks,
@@ -60,6 +63,46 @@ class _SqueezeExcitation(nn.Module):
         return x * gate[:, :, None, None]
 
 
+class _Attention(nn.Module):
+    """Multi-head attention between tokens; queries, keys and values without bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inner = HEADS * TOKEN_WIDTH
+        self.to_qkv = nn.Linear(TOKEN_WIDTH, 3 * inner, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(inner, TOKEN_WIDTH))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, T, 64) -> (N, T, 64)."""
+        count = tokens.shape[1]
+        parts = self.to_qkv(tokens).reshape(-1, count, 3, HEADS, TOKEN_WIDTH).permute(2, 0, 3, 1, 4)
+        queries, keys, values = parts[0], parts[1], parts[2]
+        weights = torch.softmax(queries @ keys.transpose(-1, -2) * TOKEN_WIDTH**-0.5, dim=-1)
+        mixed = (weights @ values).permute(0, 2, 1, 3).reshape(-1, count, HEADS * TOKEN_WIDTH)
+        result: torch.Tensor = self.to_out(mixed)
+        return result
+
+
+class _ChannelTransformer(nn.Module):
+    """Scales each channel by a gate that attention between the channels' global means gives.
+
+    As published for torch with SSMCTB: one attention, no norm, no residual; the paper's text (arXiv
+    2209.12148) has more layers. Weights of the two cannot be exchanged.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(1, TOKEN_WIDTH)
+        self.pos_embedding = nn.Parameter(torch.zeros(1, channels, TOKEN_WIDTH))
+        self.mha = _Attention()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        tokens = self.projection(x.mean(dim=(2, 3))[:, :, None]) + self.pos_embedding
+        gate = torch.sigmoid(self.mha(tokens).mean(dim=2))
+        return x * gate[:, :, None, None]
+
+
 class SSPCAB(nn.Module):
     """The block in its reference form: pad, four windows, four convolutions, sum, squeeze-and-excitation.
 
@@ -68,7 +111,7 @@ class SSPCAB(nn.Module):
         dialect: A name in :data:`sspcab_edge.block.DIALECTS`; it also decides the parameter names.
         kernel: Sub-kernel k.
         dilation: d.
-        reduction: r; the gate has C // r hidden units.
+        reduction: r; the gate has C // r hidden units (SSMCTB has none: it is not looked at).
 
     Raises:
         OptionError: An unknown dialect, k < 1, d < 0, or no hidden unit left.
@@ -86,14 +129,18 @@ class SSPCAB(nn.Module):
         super().__init__()
         self.dialect = dialect_named(dialect)
         self.geometry = Geometry(kernel, dilation)
-        if reduction < 1 or channels // reduction < 1:
+        transformer = self.dialect.attention == "channel-transformer"
+        if not transformer and (reduction < 1 or channels // reduction < 1):
             raise OptionError(
                 f"reduction {reduction} leaves no hidden unit, expected 1 to {channels}, the channels"
             )
         convolution, attention = BLOCK_NAMES[dialect]
         for number in range(1, 5):
             self.add_module(f"{convolution}{number}", nn.Conv2d(channels, channels, kernel))
-        self.add_module(attention, _SqueezeExcitation(channels, channels // reduction))
+        if transformer:
+            self.add_module(attention, _ChannelTransformer(channels))
+        else:
+            self.add_module(attention, _SqueezeExcitation(channels, channels // reduction))
 
     @classmethod
     def from_spec(cls, spec: BlockSpec) -> SSPCAB:

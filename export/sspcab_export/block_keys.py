@@ -16,6 +16,8 @@ from sspcab_edge.errors import HostError, OptionError
 __all__ = [
     "BLOCK_NAMES",
     "DEFAULT_REDUCTION",
+    "HEADS",
+    "TOKEN_WIDTH",
     "FoundBlock",
     "check_map_size",
     "find_blocks",
@@ -31,11 +33,29 @@ BLOCK_NAMES: Final[dict[str, tuple[str, str]]] = {
     "official": ("conv", "se"),
     "anomalib": ("masked_conv", "attention_module"),
     "tensorflow": ("corner", "se"),
+    "ssmctb": ("conv", "transformer"),
 }
-"""What each dialect calls its masked convolutions, without their numbers, and its squeeze-and-excitation."""
+"""What each dialect calls its masked convolutions, without their numbers, and its attention."""
+
+TOKEN_WIDTH: Final = 64
+"""Features of a channel in SSMCTB's attention, and of each of its heads, as published for torch."""
+
+HEADS: Final = 5
+"""Of SSMCTB's attention, as published for torch."""
 
 _CONVOLUTION: Final = re.compile(r"(?:(?P<path>.+)\.)?(?P<stem>conv|masked_conv|corner)[1-4]\.weight")
-_ATTENTION: Final = re.compile(r"(?:(?P<path>.+)\.)?(?P<stem>se|attention_module)\.fc[12]\.weight")
+_ATTENTION: Final = re.compile(
+    r"(?:(?P<path>.+)\.)?(?:(?P<stem>se|attention_module)\.fc[12]\.weight"
+    r"|(?P<transformer>transformer)\.(?:projection\.weight|pos_embedding|mha\.to_qkv\.weight))"
+)
+_TRANSFORMER: Final = (
+    "projection.weight",
+    "projection.bias",
+    "pos_embedding",
+    "mha.to_qkv.weight",
+    "mha.to_out.0.weight",
+    "mha.to_out.0.bias",
+)
 
 _T = TypeVar("_T")
 
@@ -47,7 +67,7 @@ class FoundBlock:
     Attributes:
         path: Dotted module path; empty when the block is the whole network.
         convolution: What the checkpoint calls the masked convolutions, without number.
-        attention: What it calls the squeeze-and-excitation.
+        attention: What it calls the attention.
         shapes: Shape of each of the block's tensors, by the key below ``path``.
     """
 
@@ -76,7 +96,9 @@ class FoundBlock:
 
     @property
     def reduction(self) -> int:
-        """The r with C // r hidden units; the paper's 8 where it is one of several."""
+        """The r with C // r hidden units; the paper's 8 where it is one of several; 0 for SSMCTB."""
+        if self.attention == "transformer":
+            return 0
         return reduction_from(self.channels, self._shape(f"{self.attention}.fc1.weight", 2)[0])
 
     @property
@@ -116,7 +138,8 @@ def find_blocks(shapes: Mapping[str, tuple[int, ...]]) -> list[FoundBlock]:
     for key in shapes:
         for kind, pattern in enumerate((_CONVOLUTION, _ATTENTION)):
             if match := pattern.fullmatch(key):
-                stems.setdefault(match["path"] or "", (set(), set()))[kind].add(match["stem"])
+                stem = match["stem"] or match["transformer"]
+                stems.setdefault(match["path"] or "", (set(), set()))[kind].add(stem)
     blocks = []
     for path, (convolutions, attentions) in sorted(stems.items()):
         likely = sorted(stem for stem in convolutions if _is_masked(shapes, path, stem))
@@ -126,12 +149,17 @@ def find_blocks(shapes: Mapping[str, tuple[int, ...]]) -> list[FoundBlock]:
         if len(likely) > 1 or len(attentions) > 1:
             several = ", ".join(likely if len(likely) > 1 else sorted(attentions))
             raise HostError(f"{path or 'the root'} holds the tensors of two blocks at once: {several}")
-        names = [f"{likely[0]}{number}" for number in range(1, 5)]
-        names += [f"{next(iter(attentions))}.fc{number}" for number in (1, 2)]
-        keys = [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
+        keys = [f"{likely[0]}{number}.{kind}" for number in range(1, 5) for kind in ("weight", "bias")]
+        keys += _attention_keys(next(iter(attentions)))
         own = {key: tuple(shapes[_join(path, key)]) for key in keys if _join(path, key) in shapes}
         blocks.append(FoundBlock(path, likely[0], next(iter(attentions)), own))
     return blocks
+
+
+def _attention_keys(stem: str) -> list[str]:
+    if stem == "transformer":
+        return [f"{stem}.{name}" for name in _TRANSFORMER]
+    return [f"{stem}.fc{number}.{kind}" for number in (1, 2) for kind in ("weight", "bias")]
 
 
 def _is_masked(shapes: Mapping[str, tuple[int, ...]], path: str, stem: str) -> bool:
@@ -170,6 +198,11 @@ def read_block_spec(found: FoundBlock, *, dialect: str | None = None, dilation: 
             f"({', '.join(sorted(DIALECTS))})"
         )
     _check_shapes(found)
+    if (DIALECTS[dialect].attention == "channel-transformer") != (found.attention == "transformer"):
+        raise HostError(
+            f"block at {found._where}: its attention is called {found.attention}, which the dialect "
+            f"{dialect} has not: leave --dialect out, or choose another"
+        )
     return BlockSpec(
         path=found.path,
         dialect=dialect,
@@ -190,31 +223,48 @@ def _check_shapes(found: FoundBlock) -> None:
         raise HostError(
             f"{where}: {first} goes from {in_channels} to {out_channels} channels, expected as many out as in"
         )
-    hidden, seen = found._shape(f"{found.attention}.fc1.weight", 2)
-    if hidden < 1:
-        raise HostError(f"{where}: {found.attention}.fc1.weight has no rows")
-    if hidden == out_channels > seen:
-        raise HostError(
-            f"{where}: {found.attention}.fc1.weight has shape {(hidden, seen)}, expected {(seen, hidden)}: "
-            "it is transposed, as Paddle stores it"
-        )
     expected: dict[str, tuple[int, ...]] = {}
     for number in range(1, 5):
         expected[f"{found.convolution}{number}.weight"] = (out_channels, out_channels, height, height)
         expected[f"{found.convolution}{number}.bias"] = (out_channels,)
-    for name, rows, columns in (("fc1", hidden, out_channels), ("fc2", out_channels, hidden)):
-        expected[f"{found.attention}.{name}.weight"] = (rows, columns)
-        expected[f"{found.attention}.{name}.bias"] = (rows,)
+    hidden = 0
+    if found.attention == "transformer":
+        expected |= _transformer_shapes(out_channels)
+    else:
+        hidden = _hidden_units(found, out_channels)
+        for name, rows, columns in (("fc1", hidden, out_channels), ("fc2", out_channels, hidden)):
+            expected[f"{found.attention}.{name}.weight"] = (rows, columns)
+            expected[f"{found.attention}.{name}.bias"] = (rows,)
     for name, shape in expected.items():
         if name not in found.shapes:
             raise HostError(f"{where}: the checkpoint has no {name}")
         if found.shapes[name] != shape:
             raise HostError(f"{where}: {name} has shape {found.shapes[name]}, expected {shape}")
-    if out_channels // found.reduction != hidden:
+    if hidden and out_channels // found.reduction != hidden:
         raise HostError(
             f"{where}: {found.attention}.fc1 has {hidden} hidden units, which no reduction r of "
             f"{out_channels} channels gives"
         )
+
+
+def _transformer_shapes(channels: int) -> dict[str, tuple[int, ...]]:
+    inner = HEADS * TOKEN_WIDTH
+    shapes = ((TOKEN_WIDTH, 1), (TOKEN_WIDTH,), (1, channels, TOKEN_WIDTH), (3 * inner, TOKEN_WIDTH))
+    last = ((TOKEN_WIDTH, inner), (TOKEN_WIDTH,))
+    return {f"transformer.{name}": shape for name, shape in zip(_TRANSFORMER, (*shapes, *last), strict=True)}
+
+
+def _hidden_units(found: FoundBlock, channels: int) -> int:
+    where = f"block at {found._where}"
+    hidden, seen = found._shape(f"{found.attention}.fc1.weight", 2)
+    if hidden < 1:
+        raise HostError(f"{where}: {found.attention}.fc1.weight has no rows")
+    if hidden == channels > seen:
+        raise HostError(
+            f"{where}: {found.attention}.fc1.weight has shape {(hidden, seen)}, expected {(seen, hidden)}: "
+            "it is transposed, as Paddle stores it"
+        )
+    return hidden
 
 
 def check_map_size(spec: BlockSpec, height: int, width: int) -> None:

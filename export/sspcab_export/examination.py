@@ -14,18 +14,18 @@ import onnx_ir as ir
 
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.manifest import Artifact, Gate, Manifest, Parity, ScoreMap, Target
-from sspcab_edge.protocols import FrontEnd
 from sspcab_export.asking import Unit
 from sspcab_export.graph import save_graph
 from sspcab_export.precision.score_map import fit_score_map
 from sspcab_export.progress import Progress
 from sspcab_export.to_tensorrt import check_build, judged_graph
 from sspcab_export.variants import BACKENDS, Variant
-from sspcab_export.verify import Judged, artifact_score, judge_artifact
+from sspcab_export.verify import Judged, judge_artifact, unit_score
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.base import GraphEngine
 from sspcab_runtime.engines.table import load_engine
 from sspcab_runtime.frontends.table import open_front_end, open_unit
+from sspcab_runtime.frontends.unit import Unit as UnitFrontEnd
 
 __all__ = ["Examination", "Examined"]
 
@@ -140,7 +140,7 @@ class Examination:
                 front_end = open_front_end(manifest, mapped, threshold, self.folder)
                 return Detector(staged, mapped, engine, front_end, threshold)
 
-            def unit(score_map: ScoreMap) -> FrontEnd:
+            def unit(score_map: ScoreMap) -> UnitFrontEnd:
                 return open_unit(manifest, msgspec.structs.replace(artifact, score_map=score_map), threshold)
 
             score_map = ScoreMap()
@@ -151,7 +151,7 @@ class Examination:
                 plain = unit(score_map)
                 own = []
                 for number, one in enumerate(self.fit, 1):
-                    own.append(artifact_score(engine, plain, one.pixels)[0])
+                    own.append(unit_score(engine, plain, one.entry)[0])
                     self.say.step(number, len(self.fit))
                 score_map = fit_score_map(own, [one.score for one in self.fit], self.tolerance)
             self.say.stage(f"judging {artifact.name} ({on})")

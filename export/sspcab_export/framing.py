@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import cv2
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -24,7 +25,7 @@ from sspcab_edge.manifest import (
 from sspcab_edge.preprocess import decode_picture
 from sspcab_export.pictures import Sample
 
-__all__ = ["FrontEndOptions", "make_front_end"]
+__all__ = ["FrontEndOptions", "make_front_end", "make_geometry"]
 
 MIN_CORRELATION = 0.5
 """Below this the frame shows another scene: see the manifest's registration."""
@@ -34,6 +35,10 @@ _MASK = "front_end/mask.png"
 _SHIFT_SHARE = 0.1
 _OVERLAP_SHARE = 4
 _MARGIN_SHARE = 4
+
+_ABOUT_OBJECTS = (
+    "proposals", "detector", "classes", "confidence", "min_area", "max_objects", "flow_size", "smoothing"
+)  # fmt: skip
 
 Polygon = tuple[tuple[int, int], ...]
 
@@ -57,6 +62,14 @@ class FrontEndOptions:
         margin: Pixels at a tile's inner edges that the map leaves out; None: a quarter of the overlap.
         batch: Most tiles of one engine call.
         levels: Whether each tile's scores are brought to a common scale, where tiles show different things.
+        proposals: How objects are found; None: in the foreground, or by the detector where there is one.
+        detector: ONNX file of an object detector.
+        classes: Numbers of its classes that count; empty: all.
+        confidence: Of the detector, below which nothing is found.
+        min_area: Smallest object in pixels; None: a 1500th of the frame.
+        max_objects: Most objects of a frame that are judged.
+        flow_size: (height, width) at which flow is computed; None: 320 pixels wide.
+        smoothing: Frames that a score is averaged over, the judged one last.
     """
 
     frame_size: tuple[int, int] | None = None
@@ -72,10 +85,31 @@ class FrontEndOptions:
     margin: int | None = None
     batch: int = 8
     levels: bool = False
+    proposals: Literal["background", "difference", "detector"] | None = None
+    detector: Path | None = None
+    classes: tuple[int, ...] = ()
+    confidence: float | None = None
+    min_area: int | None = None
+    max_objects: int = 64
+    flow_size: tuple[int, int] | None = None
+    smoothing: int = 1
 
     def __post_init__(self) -> None:
         if not self.tiles and (self.overlap is not None or self.margin is not None or self.levels):
             raise OptionError("--tile-overlap, --tile-margin and --tile-levels are about tiles: give --tiles")
+
+    def refuse_objects(self, host: str) -> None:
+        """Refuse options about objects, for a host that looks at none.
+
+        Raises:
+            OptionError: One was given.
+        """
+        for name in _ABOUT_OBJECTS:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                option = {"classes": "detector-class", "confidence": "detector-confidence"}.get(name, name)
+                raise OptionError(
+                    f"--{option.replace('_', '-')} is about objects: {host} looks at none, leave it out"
+                )
 
     @property
     def plain(self) -> bool:
@@ -114,19 +148,10 @@ def make_front_end(
             max_angle=options.max_angle,
             min_correlation=MIN_CORRELATION,
         )
-    if options.mask is not None:
-        _write_grey(folder / _MASK, decode_picture(options.mask).pixels, frame, smooth=False)
-    region = None
-    if options.region is not None:
-        left, top, width, height = options.region
-        region = Region(left=left, top=top, width=width, height=height)
-    spec = FrontEndSpec(
+    spec = msgspec.structs.replace(
+        make_geometry(options, (frame.height, frame.width), folder),
         kind="tiles" if options.tiles else "whole-frame",
-        frame=frame,
         registration=registration,
-        region=region,
-        zones=options.zones,
-        mask=None if options.mask is None else _MASK,
         tiles=_tiling(options, preprocess) if options.tiles else None,
     )
     try:
@@ -134,6 +159,31 @@ def make_front_end(
     except BundleError as error:
         raise OptionError(f"the front-end does not fit: {error}") from error
     return spec
+
+
+def make_geometry(options: FrontEndOptions, size: tuple[int, int], folder: Path) -> FrontEndSpec:
+    """Frame size, region, zones and mask alone, unchecked.
+
+    Args:
+        options: What the user asks for; its own frame size wins.
+        size: (height, width) of a frame else.
+        folder: The bundle's; the mask is written there.
+
+    Raises:
+        PictureError: The mask cannot be decoded.
+        OutputError: The folder cannot be written to.
+    """
+    height, width = options.frame_size or size
+    frame = FrameSize(width=width, height=height)
+    if options.mask is not None:
+        _write_grey(folder / _MASK, decode_picture(options.mask).pixels, frame, smooth=False)
+    region = None
+    if options.region is not None:
+        left, top, across, down = options.region
+        region = Region(left=left, top=top, width=across, height=down)
+    return FrontEndSpec(
+        frame=frame, region=region, zones=options.zones, mask=None if options.mask is None else _MASK
+    )
 
 
 def _tiling(options: FrontEndOptions, preprocess: Preprocess) -> Tiling:

@@ -157,6 +157,16 @@ host_options = _group(
         "--std", type=_CHANNELS, metavar="S[,S,S]", default=(), help="Any network: divided by, by channel."
     ),
     click.option(
+        "--statistics",
+        type=Numbers("mean,std of flow errors, then of frame errors", ",", (4,), "9,3,40,11"),
+        metavar="M,S,M,S", default=(),
+        help="HF2-VAD: of its errors on normal objects, instead of videos to measure them on.",
+    ),
+    click.option(
+        "--weights", type=Numbers("weights of flow and of frame errors", ",", (2,), "1,0.1"), metavar="W,W",
+        default=(), help="HF2-VAD: of flow errors and of frame errors in the score. [default: 1,0.1]",
+    ),
+    click.option(
         "--colour", type=click.Choice(("RGB", "BGR", "grey"), case_sensitive=False),
         help="Any network: order of its channels. [default: RGB]",
     ),
@@ -218,16 +228,49 @@ front_end_options = _group(
         "--tile-levels", "levels", is_flag=True,
         help="Bring each tile's normal scores to one scale, where tiles show different things.",
     ),
+    click.option(
+        "--proposals", type=click.Choice(("background", "difference")),
+        help="Videos: objects are what differs from the learnt background, or from the frame before. "
+        "[default: background]",
+    ),
+    click.option(
+        "--detector", type=click.Path(path_type=Path), metavar="FILE.onnx",
+        help="Videos: objects are what this detector finds (final boxes, or a YOLO head).",
+    ),
+    click.option(
+        "--detector-class", "classes", type=click.IntRange(min=0), multiple=True,
+        help="With --detector: number of a class that counts; may repeat. [default: all]",
+    ),
+    click.option(
+        "--detector-confidence", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="With --detector: least. [default: 0.25]",
+    ),
+    click.option(
+        "--min-area", type=click.IntRange(min=1),
+        help="Videos: smallest object in pixels of a frame. [default: a 1500th of the frame]",
+    ),
+    click.option(
+        "--max-objects", type=click.IntRange(min=1), default=64, show_default=True,
+        help="Videos: most objects of a frame that are judged.",
+    ),
+    click.option(
+        "--flow-size", type=Size(), help="Videos: size at which optical flow is computed. [default: 320 wide]"
+    ),
+    click.option(
+        "--smoothing", type=click.IntRange(min=1), default=1, show_default=True,
+        help="Videos: frames, this one the last, that a score is averaged over.",
+    ),
 )  # fmt: skip
 
 _HOST = (
     "dialect", "dilation", "input_size", "normalisation", "allow_no_block", "resize", "density",
     "density_arrays", "bandwidth", "patch_map", "factory", "trust", "score", "map_output", "input_range",
-    "mean", "std", "colour",
+    "mean", "std", "colour", "statistics", "weights",
 )  # fmt: skip
 _FRONT_END = (
     "frame_size", "region", "reference", "motion", "max_shift", "max_angle", "zones", "mask", "tiles",
-    "overlap", "margin", "batch", "levels",
+    "overlap", "margin", "batch", "levels", "proposals", "detector", "classes", "confidence", "min_area",
+    "max_objects", "flow_size", "smoothing",
 )  # fmt: skip
 
 

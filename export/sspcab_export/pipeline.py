@@ -15,24 +15,21 @@ import onnx_ir as ir
 from sspcab_edge.block import BlockForm
 from sspcab_edge.bundle import Bundle, check_output, staging, write_bundle
 from sspcab_edge.errors import HostError, OptionError
-from sspcab_edge.manifest import Decision, FrontEndSpec, Gate, Model, Precision, Target
+from sspcab_edge.manifest import Gate, Precision, Target
 from sspcab_edge.parity import write_pack
-from sspcab_edge.preprocess import decode_picture
-from sspcab_edge.protocols import FrontEnd
-from sspcab_export.answers import Asker, ask_source, mixed_units, range_frames
-from sspcab_export.asking import spread, units_of
 from sspcab_export.assemble import assemble_manifest, kept_branches, named_blocks, unjudged_artifact
 from sspcab_export.checkpoints import checkpoint_files
 from sspcab_export.examination import Examination, Examined
-from sspcab_export.framing import FrontEndOptions, make_front_end
+from sspcab_export.filming import gather_footage
+from sspcab_export.framing import FrontEndOptions
 from sspcab_export.gates import gate_for, parse_gates, replay_gate, require, rounding_tolerance
+from sspcab_export.gathering import Wanted, gather_pictures
 from sspcab_export.graph import OPSET, save_graph
 from sspcab_export.hosts import HostOptions, LoadedHost
-from sspcab_export.intake import Suspects, calibration_record, read_pictures
+from sspcab_export.intake import Suspects
 from sspcab_export.passes import optimise
 from sspcab_export.passes.keep_blocks import keep_blocks, still_folded
-from sspcab_export.pictures import Sample
-from sspcab_export.precision.activations import Activations, measure, stress_frames
+from sspcab_export.precision.activations import Activations, measure
 from sspcab_export.precision.layers import is_quantised
 from sspcab_export.precision.lowering import Lowering
 from sspcab_export.precision.sensitivity import LayerEffect
@@ -43,15 +40,11 @@ from sspcab_export.report import as_json, as_markdown
 from sspcab_export.thresholds import ThresholdOptions
 from sspcab_export.variants import TARGETS, Variant, check_choice, variant_for
 from sspcab_runtime.attestation import record_attestation
-from sspcab_runtime.frontends.table import open_front_end
 
 __all__ = ["DEFAULT_FLOAT_BUDGET", "Exported", "Progress", "export"]
 
 DEFAULT_FLOAT_BUDGET = 8
 """Most layers kept in float to pass the gate of a lower precision, when nothing else is asked for."""
-
-_TRAINING_UNITS = 4
-_MOST_TRAINING_UNITS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +92,8 @@ def export(
         output: The bundle folder to make.
         targets: What to export for, each once.
         precisions: Arithmetic of the artifacts, each once; int8 needs ``calibration``.
-        calibration: Folder of normal pictures: the threshold is fitted to half, int8 ranges are measured on a
-            quarter, the gate judges on the rest.
+        calibration: Folder of normal pictures, or of videos for hosts that look at those: the threshold is
+            fitted to half, int8 ranges are measured on a quarter, the gate judges on the rest.
         validation: Labelled pictures in the MVTec AD layout: judged on, and fitted to without calibration.
         threshold: The threshold itself, on the source's score scale.
         false_alarm_rate: Share of normal frames that may be flagged (default 0.01).
@@ -144,53 +137,22 @@ def export(
     loaded, model = read_model(checkpoint_files(given), told, name)
     say.note(_describe(loaded))
 
-    say.stage("reading pictures")
-    intake = read_pictures(
-        None if calibration is None else Path(calibration),
-        None if validation is None else Path(validation),
-        wants_normal_scores=limits.wants_normal_scores,
-        threshold_given=limits.threshold is not None,
-        for_ranges="int8" in precisions,
-        for_training=loaded.fit is not None,
+    wanted = Wanted(
+        calibration=None if calibration is None else Path(calibration),
+        validation=None if validation is None else Path(validation),
         training=None if training is None else Path(training),
+        limits=limits,
+        precisions=precisions,
+        suspects=suspects,
+        framing=framing,
     )
-    notes = list(intake.notes)
-    for text in notes:
-        say.note(text)
-
+    gather = gather_pictures if loaded.video is None else gather_footage
     with staging(out) as folder:
-        samples = (*intake.training, *intake.normal_fit, *intake.labelled_fit, *intake.judge)
-        scene = samples if intake.scene == "given" else ()
-        spec = make_front_end(framing, loaded.preprocess, scene, folder)
-        if loaded.fit is not None:
-            loaded = _fitted(loaded, model, intake.training, spec, folder, say)
-            model = msgspec.structs.replace(model, overrides=loaded.overrides, assumptions=loaded.assumptions)
+        found = gather(loaded, model, wanted, folder, say)
+        loaded, model, source = found.host, found.model, found.host.source
         for assumption in loaded.assumptions:
             say.note(f"assumed: {assumption}")
-        source = loaded.source
-        asker = Asker(
-            source, loaded.preprocess, lambda own: _source_front_end(loaded, model, own, folder), say
-        )
-        if intake.scene == "built-in" and not framing.plain:
-            text = "the front-end was not judged: no pictures of the scene were given"
-            notes.append(text)
-            say.note(text)
-        answers = ask_source(
-            asker,
-            intake,
-            spec if intake.scene == "given" else FrontEndSpec(),
-            limits,
-            suspects,
-            loaded.threshold,
-            levels=framing.levels,
-        )
-        intake = answers.intake
-        if intake.scene == "given":
-            spec = answers.front_end
-        for text in answers.notes:
-            notes.append(text)
-            say.note(text)
-
+        notes = list(found.notes)
         say.stage("making the graph")
         graph, blocks = optimise(source.graph())
         blocks = named_blocks(blocks, loaded.blocks)
@@ -208,45 +170,40 @@ def export(
             kept, blocks = keep_blocks(graph, blocks)
             for text in still_folded(blocks):
                 say.note(text)
-        record = calibration_record(intake, answers.gone)
-        manifest = assemble_manifest(loaded, model, blocks, answers.decision, record, release, spec)
-        lower_forms = any(precision != "fp32" for precision in precisions)
-        fit = [*answers.fit, *(mixed_units(asker, answers) if lower_forms else ())]
-        judged_as = manifest
-        if intake.scene == "built-in":
-            judged_as = msgspec.structs.replace(manifest, front_end=FrontEndSpec())
+        decision = found.decision
+        manifest = assemble_manifest(loaded, model, blocks, decision, found.record, release, found.front_end)
         exam = Examination(
             folder=folder,
-            manifest=judged_as,
-            judged=answers.judged,
-            fit=fit,
-            scene=intake.scene,
-            tolerance=rounding_tolerance(answers.decision),
+            manifest=msgspec.structs.replace(manifest, front_end=found.judged_as),
+            judged=found.judged,
+            fit=found.fit,
+            scene=found.scene,
+            tolerance=rounding_tolerance(decision),
             say=say,
         )
         examined: list[Examined] = []
         effects: dict[str, tuple[LayerEffect, ...]] = {}
         measured: Activations | None = None
-        for variant, wanted in _variants(targets, precisions).items():
-            gate = gate_for(variant.precision, answers.decision, intake.scene, own_limits)
+        for variant, takers in _variants(targets, precisions).items():
+            gate = gate_for(variant.precision, decision, found.scene, own_limits)
             if variant.precision == "fp32":
-                made = _as_it_is(graph if kept is None else kept, variant, wanted, gate, exam)
+                made = _as_it_is(graph if kept is None else kept, variant, takers, gate, exam)
             else:
                 if is_quantised(graph):
                     raise OptionError(
                         f"{model.name} is quantised already: give the float32 model for {variant.precision}"
                     )
                 if measured is None:
-                    frames = range_frames(asker, answers)
-                    say.stage(f"measuring ranges on {len(frames)} pictures")
-                    measured = measure(graph, frames, partial(_step, say, len(frames)))
+                    entries = found.ranges()
+                    say.stage(f"measuring ranges on {len(entries)} inputs")
+                    measured = measure(graph, entries, partial(_step, say, len(entries)))
                 activations = measured
                 if variant.precision == "fp16":
-                    activations = measured.joined(_measure_stress(graph, loaded))
+                    activations = measured.joined(measure(graph, found.stress, lambda done: None))
                 lowered = lower(
                     Lowering(graph, activations, variant.precision, variant.flavour),
                     variant,
-                    wanted,
+                    takers,
                     gate,
                     exam,
                     budget=float_budget,
@@ -259,14 +216,12 @@ def export(
             require(one.artifact for one in made)
             examined.extend(made)
         del graph
-        pack = write_pack(folder, [one.item for one in answers.judged])
+        pack = write_pack(folder, [one.item for one in found.judged if one.item is not None])
         ordered = _in_order(examined, targets, precisions)
         artifacts = tuple(
             msgspec.structs.replace(
                 one.artifact,
-                replay=replay_gate(
-                    one.artifact.precision, one.artifact.parity, answers.decision, pack.inputs
-                ),
+                replay=replay_gate(one.artifact.precision, one.artifact.parity, decision, pack.inputs),
             )
             for one in ordered
         )
@@ -291,34 +246,6 @@ def _describe(host: LoadedHost) -> str:
         for b in host.blocks
     )
     return f"host {host.name}; {blocks or 'no block'}"
-
-
-def _source_front_end(host: LoadedHost, model: Model, spec: FrontEndSpec, folder: Path) -> FrontEnd:
-    """A front-end for the source: the bundle's, with scores as they are and no threshold."""
-    manifest = assemble_manifest(host, model, (), Decision(threshold=None, policy="none"), None, 1, spec)
-    artifact = unjudged_artifact(folder, "onnx", Variant("fp32"), (), OPSET, Gate())
-    return open_front_end(manifest, artifact, None, folder)
-
-
-def _fitted(
-    host: LoadedHost,
-    model: Model,
-    samples: Sequence[Sample],
-    spec: FrontEndSpec,
-    folder: Path,
-    say: Progress,
-) -> LoadedHost:
-    """The host fitted to normal pictures as its network will see them."""
-    assert host.fit is not None
-    front_end = _source_front_end(host, model, spec, folder)
-    frames = [
-        unit
-        for sample in samples
-        for unit in units_of(front_end, decode_picture(sample.path).pixels, _TRAINING_UNITS, sample.name)
-    ]
-    frames = [frames[n] for n in spread(len(frames), _MOST_TRAINING_UNITS)]
-    say.stage(f"fitting the host to {len(samples)} normal pictures")
-    return host.fit(frames, lambda done: say.step(done, len(frames)))
 
 
 def _step(say: Progress, of: int, done: int) -> None:
@@ -348,11 +275,6 @@ def _as_it_is(
         artifact = unjudged_artifact(exam.folder, target, variant, files, opset, gate)
         made.append(exam.examine(artifact, variant, gate, None))
     return made
-
-
-def _measure_stress(graph: ir.Model, host: LoadedHost) -> Activations:
-    size = host.preprocess
-    return measure(graph, stress_frames(size.height, size.width), lambda done: None)
 
 
 def _in_order(

@@ -154,7 +154,7 @@ def _sensitivity(lowering: Lowering, variant: Variant, exam: Examination) -> tup
     return measure_sensitivity(
         lowering.computed,
         layers,
-        [one.pixels for one in frames],
+        [one.entry for one in frames],
         [one.score for one in frames],
         threshold,
         lambda done: say.step(done, len(layers)),

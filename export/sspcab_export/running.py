@@ -7,6 +7,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sspcab_edge.errors import GraphError
+from sspcab_edge.ports import Entry, as_batch
 from sspcab_runtime.engines.onnxruntime_engine import import_onnxruntime, map_errors
 
 __all__ = ["GraphRunner"]
@@ -16,7 +17,7 @@ class GraphRunner:
     """A graph of the contract, loaded from memory.
 
     Args:
-        model: Takes ``frames``.
+        model: Of the contract, or with more outputs.
         literal: Leave every node as it is. ONNX Runtime's optimiser computes fp16 in fp32 without rounding in
             between; where that rounding is the question, it has to be off.
 
@@ -38,12 +39,13 @@ class GraphRunner:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         self._names = [value.name for value in self._session.get_outputs()]
 
-    def __call__(self, frame: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-        """All outputs, by name, for one frame (h, w, 3) uint8 RGB.
+    def __call__(self, entry: Entry | npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        """All outputs, by name, for one entry of the batch; a picture alone is ``frames``.
 
         Raises:
             EngineError: ONNX Runtime fails.
         """
+        inputs = as_batch({"frames": entry} if isinstance(entry, np.ndarray) else entry)
         with map_errors("cannot run a graph"):
-            values = self._session.run(None, {"frames": frame[None]})
+            values = self._session.run(None, inputs)
         return {name: np.asarray(value) for name, value in zip(self._names, values, strict=True)}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +12,16 @@ import numpy.typing as npt
 from sspcab_edge.errors import GateError
 from sspcab_edge.manifest import Decision, Gate, Parity
 from sspcab_edge.parity import Comparison, PackItem, judge
+from sspcab_edge.ports import Array, Entry
 from sspcab_edge.preprocess import decode_picture
-from sspcab_edge.protocols import Engine, FrontEnd, Verdict
+from sspcab_edge.protocols import Engine, FrontEnd, Request, Verdict
 from sspcab_export.asking import ask, ask_unit, frame_of
 from sspcab_export.blends import find_blends
 from sspcab_export.hosts.base import SourceModel
 from sspcab_export.pictures import Sample
 from sspcab_runtime.calls import answer
 from sspcab_runtime.detector import Detector
+from sspcab_runtime.frontends.unit import Unit
 
 __all__ = [
     "Judged",
@@ -27,12 +29,19 @@ __all__ = [
     "blends_near_threshold",
     "judge_artifact",
     "judge_source",
+    "unit_score",
 ]
 
 MAX_MAP_VALUES = 64_000_000
 """Most values of all maps that are kept to compare: those of 976 maps of 256 x 256, or 15 of 2048 x 2048."""
 
 Progress = Callable[[int], None]
+
+_Map = npt.NDArray[np.float32] | None
+
+
+class _Merges(Protocol):
+    def merge(self, outputs: Mapping[str, Array], context: object) -> Verdict: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +50,18 @@ class Judged:
 
     Attributes:
         item: For the parity pack: a unit at graph size, the source's score and map of it. Of a picture in
-            tiles it is the tile that scores highest.
+            tiles it is the tile that scores highest, of a frame the object; None for a frame without any.
         sample: The picture it came from; None for a blend.
-        expected: The source's verdict of the whole picture; None for a blend.
+        expected: The source's verdict of the whole picture or frame of a video; None for a blend.
+        request: What the front-end asks about a frame of a video, whose files are not decoded again.
+        starts: Whether the front-end was reset before it.
     """
 
-    item: PackItem
+    item: PackItem | None
     sample: Sample | None
     expected: Verdict | None
+    request: Request | None = None
+    starts: bool = False
 
 
 def judge_source(
@@ -71,7 +84,7 @@ def judge_source(
     for number, sample in enumerate(samples, 1):
         asked = ask(source, front_end, decode_picture(sample.path).pixels, 1, sample.name)
         (unit,) = asked.units
-        item = PackItem(sample.name, "picture", unit.pixels, unit.score, sample.label, unit.map)
+        item = PackItem(sample.name, "picture", unit.entry, unit.score, sample.label, unit.map)
         verdict = asked.verdict
         if verdict.map is not None:
             room -= verdict.map.size
@@ -84,7 +97,7 @@ def judge_source(
 def blends_near_threshold(
     source: SourceModel,
     judged: Sequence[Judged],
-    foreign: Sequence[tuple[str, npt.NDArray[np.uint8]]],
+    foreign: Sequence[tuple[str, Entry]],
     decision: Decision,
     clearance: float,
     pairs: int,
@@ -95,7 +108,7 @@ def blends_near_threshold(
     Args:
         source: The source of truth.
         judged: Judge pictures with its scores.
-        foreign: Named frames to look through, where all judge pictures are on one side of the threshold.
+        foreign: Named entries to look through, where all judge pictures are on one side of the threshold.
         decision: Holds the threshold; without one there are no blends.
         clearance: How near to the threshold a blend may come: nearer, rounding alone decides.
         pairs: How many pairs to mix.
@@ -104,32 +117,32 @@ def blends_near_threshold(
     threshold = decision.threshold
     if threshold is None:
         return []
-    named = [(j.item.name, j.item.pixels, j.item.score) for j in judged]
-    low = [(name, pixels) for name, pixels, score in named if score <= threshold]
-    high = [(name, pixels) for name, pixels, score in named if score > threshold]
+    named = [(j.item.name, j.item.entry, j.item.score) for j in judged if j.item is not None]
+    low = [(name, entry) for name, entry, score in named if score <= threshold]
+    high = [(name, entry) for name, entry, score in named if score > threshold]
     calls = 0
 
-    def score_of(pixels: npt.NDArray[np.uint8]) -> tuple[float, npt.NDArray[np.float32] | None]:
+    def score_of(entry: Entry) -> tuple[float, npt.NDArray[np.float32] | None]:
         nonlocal calls
         calls += 1
         progress(calls)
-        unit = ask_unit(source, pixels)
+        unit = ask_unit(source, entry)
         return unit.score, unit.map
 
-    for name, pixels in foreign:
+    for name, entry in foreign:
         if min(len(low), len(high)) >= 1:
             break
-        (high if score_of(pixels)[0] > threshold else low).append((name, pixels))
+        (high if score_of(entry)[0] > threshold else low).append((name, entry))
     found = find_blends(low, high, threshold, score_of, pairs, clearance=clearance)
     return [
-        Judged(PackItem(blend.name, "blend", blend.pixels, blend.score, None, blend.map), None, None)
+        Judged(PackItem(blend.name, "blend", blend.entry, blend.score, None, blend.map), None, None)
         for blend in found
     ]
 
 
 def judge_artifact(
     detector: Detector,
-    unit_front_end: FrontEnd,
+    unit_front_end: Unit,
     judged: Sequence[Judged],
     gate: Gate,
     scene: Literal["given", "built-in"],
@@ -142,27 +155,54 @@ def judge_artifact(
     """
     compared = []
     for number, one in enumerate(judged, 1):
-        if one.sample is None or one.expected is None or one.expected.score is None:
-            expected, expected_map = one.item.score, one.item.map
-            score, anomaly = artifact_score(detector.engine, unit_front_end, one.item.pixels)
-        else:
-            expected, expected_map = one.expected.score, one.expected.map
-            pixels = decode_picture(one.sample.path).pixels
-            score, anomaly = artifact_score(detector.engine, detector.front_end, pixels)
+        expected, expected_map, score, anomaly = _both(detector, unit_front_end, one)
         difference = None
         if expected_map is not None and anomaly is not None:
             difference = float(np.abs(expected_map - anomaly).max())
-        compared.append(
-            Comparison(
-                source=expected,
-                artifact=score,
-                map_diff=difference,
-                label=one.item.label,
-                blend=one.item.kind == "blend",
+        if one.item is not None:  # without objects there is nothing that could differ
+            compared.append(
+                Comparison(
+                    source=expected,
+                    artifact=score,
+                    map_diff=difference,
+                    label=one.item.label,
+                    blend=one.item.kind == "blend",
+                )
             )
-        )
         progress(number)
     return judge(compared, threshold=detector.threshold, gate=gate, scene=scene, engine=engine)
+
+
+def _both(detector: Detector, unit: Unit, one: Judged) -> tuple[float, _Map, float, _Map]:
+    """The source's score and map, and the artifact's."""
+    if one.request is not None and one.expected is not None:
+        if one.starts:
+            detector.front_end.reset()
+        got = _merged(detector.engine, detector.front_end, one.request)
+        return _score(one.expected), one.expected.map, *got
+    if one.sample is not None and one.expected is not None:
+        pixels = decode_picture(one.sample.path).pixels
+        got = artifact_score(detector.engine, detector.front_end, pixels)
+        return _score(one.expected), one.expected.map, *got
+    assert one.item is not None
+    return one.item.score, one.item.map, *unit_score(detector.engine, unit, one.item.entry)
+
+
+def _score(verdict: Verdict) -> float:
+    return float("nan") if verdict.score is None else verdict.score
+
+
+def unit_score(engine: Engine, unit: Unit, entry: Entry) -> tuple[float, _Map]:
+    """As :func:`artifact_score`, of one entry of the graph's batch."""
+    return _merged(engine, unit, unit.ask(entry))
+
+
+def _merged(engine: Engine, front_end: _Merges, request: Request) -> tuple[float, _Map]:
+    outputs = answer(engine, request) if request.inputs else {}
+    if not all(np.isfinite(outputs[name]).all() for name in outputs if name == "score"):
+        return float("nan"), None
+    verdict = front_end.merge(outputs, request.context)
+    return _score(verdict), verdict.map
 
 
 def artifact_score(
@@ -172,8 +212,4 @@ def artifact_score(
     request = front_end.push(frame_of(pixels))
     if request is None:
         raise GateError("the front-end gives no verdict on a single frame")
-    outputs = answer(engine, request)
-    if not np.isfinite(outputs["score"]).all():
-        return float("nan"), None
-    verdict = front_end.merge(outputs, request.context)
-    return float("nan") if verdict.score is None else verdict.score, verdict.map
+    return _merged(engine, front_end, request)

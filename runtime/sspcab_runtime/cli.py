@@ -190,6 +190,9 @@ def _line(result: Result) -> str:
     if verdict.score is None:
         score = "warming up"
     where = result.frame.path or f"frame {result.frame.index}"
+    if verdict.objects is not None:
+        where += f"  {len(verdict.objects)} objects"
+        where += f" ({verdict.ignored} more ignored)" if verdict.ignored else ""
     return f"{word:<9}  score {score:<10}  threshold {threshold:<10}  {result.latency_ms:>8.1f} ms  {where}"
 
 
@@ -205,6 +208,9 @@ def _json_line(result: Result, uri: str) -> str:
         "anomalous": verdict.anomalous,
         "latency_ms": result.latency_ms,
     }
+    if verdict.objects is not None:
+        plain["objects"] = [{"box": list(one.box), "score": one.score} for one in verdict.objects]
+        plain["ignored"] = verdict.ignored
     return msgspec.json.encode(plain).decode()
 
 

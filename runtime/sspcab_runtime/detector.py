@@ -143,6 +143,8 @@ class Detector:
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> Verdict:
         """Judge one frame, (H, W, 3) uint8 RGB of any size.
 
+        Where the front-end looks ahead, the verdict is that of the frame before; without score at first.
+
         Raises:
             InputError: The frame has another shape or dtype.
             PictureError: The frame does not show what the camera was set up for.
@@ -153,7 +155,8 @@ class Detector:
         request = self.front_end.push(frame)
         if request is None:
             return Verdict(score=None, threshold=self.threshold, anomalous=None)
-        return self.front_end.merge(answer(self.engine, request), request.context)
+        outputs = answer(self.engine, request) if request.inputs else {}
+        return self.front_end.merge(outputs, request.context)
 
     def stream(self, source: Source) -> Generator[pipeline.Result | pipeline.Failure, None, None]:
         """Judge every frame of a source, overlapped: see :func:`sspcab_runtime.pipeline.stream`."""

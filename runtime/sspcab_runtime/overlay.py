@@ -13,7 +13,7 @@ from sspcab_edge.manifest import Decision
 from sspcab_edge.protocols import Verdict
 from sspcab_runtime.tables import apart
 
-__all__ = ["Tile", "contact_sheet", "draw_overlay", "heat_range", "thumbnail"]
+__all__ = ["Tile", "contact_sheet", "draw_boxes", "draw_overlay", "heat_range", "thumbnail"]
 
 Pixels = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -43,7 +43,7 @@ def heat_range(decision: Decision, threshold: float | None) -> tuple[float, floa
 
 
 def draw_overlay(pixels: Pixels, verdict: Verdict, *, heat: tuple[float, float] | None = None) -> Pixels:
-    """A picture with its score map as heat, below a banner with verdict, score and threshold.
+    """A picture with its score map as heat or its objects in boxes, below a banner with the verdict.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the frame as it was judged.
@@ -67,9 +67,36 @@ def draw_overlay(pixels: Pixels, verdict: Verdict, *, heat: tuple[float, float] 
         picture = _blend_heat(picture, share)
         if heat is not None:
             _outline(picture, share)
+    if verdict.objects:
+        draw_boxes(picture, verdict, factor)
     margin = max(0, _MIN_WIDTH - picture.shape[1])
     picture = np.pad(picture, ((0, 0), (margin // 2, margin - margin // 2), (0, 0)))
     return np.vstack([_banner(verdict, picture.shape[1]), picture])
+
+
+def draw_boxes(picture: Pixels, verdict: Verdict, factor: float = 1.0) -> None:
+    """Draw the objects of a verdict, in place: red above the threshold, with its score; else green.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        verdict: With objects.
+        factor: How many times larger the picture is than the frame that boxes are pixels of.
+    """
+    for one in reversed(verdict.objects or ()):  # the worst is drawn last, above the others
+        left, top, right, bottom = (round(side * factor) for side in one.box)
+        worst = verdict.threshold is not None and one.score > verdict.threshold
+        colour = _GREY if verdict.threshold is None else _RED if worst else _GREEN
+        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), _WHITE, 3)
+        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), colour, 2)
+        if worst or verdict.threshold is None:
+            text = apart(one.score, verdict.threshold)[0]
+            width, height = _text_size(text, 0.45, 1)
+            above = top - 4 if top - height - 8 >= 0 else min(bottom + height + 6, picture.shape[0] - 2)
+            place = (max(0, min(left, picture.shape[1] - width - 2)), above)
+            cv2.rectangle(
+                picture, (place[0], above - height - 4), (place[0] + width + 3, above + 4), colour, cv2.FILLED
+            )
+            _write(picture, text, (place[0] + 2, above), 0.45, _WHITE, 1)
 
 
 def _share(

@@ -78,19 +78,19 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A frame and what it asks of the engine (None while the front-end warms up)."""
+    """A frame and what is asked of the engine about it."""
 
     frame: Frame
-    request: Request | None
+    request: Request
     stages_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """A frame and what the engine gave for it (None while the front-end warms up)."""
+    """A frame and what the engine gave for it; nothing, where it was not asked."""
 
     frame: Frame
-    outputs: Mapping[str, Array] | None
+    outputs: Mapping[str, Array]
     context: object
     stages_ms: Mapping[str, float]
 
@@ -105,7 +105,8 @@ class Result:
         latency_ms: Work spent on it from decoding to verdict: the sum of ``stages_ms``. Waiting in the
             queues is not part of it, so it does not grow with the look-ahead.
         stages_ms: Milliseconds per stage: ``decode``, ``prepare``, ``copy_in``, ``infer``, ``copy_out``,
-            ``finish``. A stage that does not exist is absent.
+            ``finish``; ``look_ahead`` is the time until a later frame was there that the verdict depends on.
+            A stage that does not exist is absent.
     """
 
     frame: Frame
@@ -127,8 +128,8 @@ class Failure:
     error: PictureError
 
 
-def decode_and_prepare(source: Source, front_end: FrontEnd) -> Prepared | Failure:
-    """One step ahead of the engine.
+def decode_and_prepare(source: Source, front_end: FrontEnd) -> Prepared | Failure | None:
+    """One step ahead of the engine; None where nothing follows from the frame yet.
 
     Raises:
         StopIteration: The source has no more frames.
@@ -146,7 +147,12 @@ def decode_and_prepare(source: Source, front_end: FrontEnd) -> Prepared | Failur
     except PictureError as error:
         return Failure(frame.path, error)
     end = time.perf_counter()
-    return Prepared(frame, request, {"decode": (decoded - start) * 1e3, "prepare": (end - decoded) * 1e3})
+    if request is None:
+        return None
+    stages_ms = {"decode": (decoded - start) * 1e3, "prepare": (end - decoded) * 1e3}
+    if request.frame is not None:
+        stages_ms["look_ahead"] = max(0.0, frame.monotonic_s - request.frame.monotonic_s) * 1e3
+    return Prepared(request.frame or frame, request, stages_ms)
 
 
 def infer(prepared: Prepared, engine: Engine) -> Inferred:
@@ -156,23 +162,20 @@ def infer(prepared: Prepared, engine: Engine) -> Inferred:
         InputError: The inputs do not fit the engine.
         EngineError: The engine failed.
     """
-    if prepared.request is None:
-        return Inferred(prepared.frame, None, None, prepared.stages_ms)
+    if not prepared.request.inputs:
+        return Inferred(prepared.frame, {}, prepared.request.context, prepared.stages_ms)
     outputs, own = timed_answer(engine, prepared.request)
     return Inferred(prepared.frame, outputs, prepared.request.context, {**prepared.stages_ms, **own})
 
 
-def finish(inferred: Inferred, front_end: FrontEnd, threshold: float | None) -> Result:
+def finish(inferred: Inferred, front_end: FrontEnd) -> Result:
     """One step behind the engine.
 
     Raises:
         EngineError: The outputs cannot be judged.
     """
     start = time.perf_counter()
-    if inferred.outputs is None:
-        verdict = Verdict(score=None, threshold=threshold, anomalous=None)
-    else:
-        verdict = front_end.merge(inferred.outputs, inferred.context)
+    verdict = front_end.merge(inferred.outputs, inferred.context)
     stages_ms = {**inferred.stages_ms, "finish": (time.perf_counter() - start) * 1e3}
     return Result(inferred.frame, verdict, sum(stages_ms.values()), stages_ms)
 
@@ -203,7 +206,7 @@ def stream(parts: HasParts, source: Source) -> Generator[Result | Failure, None,
             if isinstance(item, Failure):
                 yield item
             else:
-                yield finish(item.result(), parts.front_end, parts.threshold)
+                yield finish(item.result(), parts.front_end)
         ahead.result()
     finally:
         begun.abandon()
@@ -224,6 +227,8 @@ def _run_ahead(
                 ready = decode_and_prepare(source, front_end)
             except StopIteration:
                 return
+            if ready is None:
+                continue
             item = ready if isinstance(ready, Failure) else inferring.submit(_run_engine, ready, idle)
             if not begun.put(item):
                 return

@@ -15,7 +15,7 @@ from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import BundleError, GateError
 from sspcab_edge.manifest import Artifact, Parity
 from sspcab_edge.parity import Comparison, judge, read_pack, shortfalls
-from sspcab_edge.protocols import Engine, Frame
+from sspcab_edge.protocols import Engine
 from sspcab_runtime.attestation import read_attestation, record_attestation
 from sspcab_runtime.calls import answer
 from sspcab_runtime.frontends.table import open_unit
@@ -39,10 +39,7 @@ def replay(
     total = bundle.manifest.parity_pack.inputs
     compared = []
     for number, item in enumerate(read_pack(bundle)):
-        frame = Frame(item.pixels, number, str(bundle.path), 0.0, 0.0, path=item.name)
-        request = unit.push(frame)
-        if request is None:
-            raise BundleError(f"the parity pack of {bundle.path} asks nothing of the engine")
+        request = unit.ask(item.entry)
         outputs = answer(engine, request)
         score, heat = float("nan"), None
         if np.isfinite(outputs["score"]).all():  # what overflowed fails the gate, like any other wrong score

@@ -14,7 +14,6 @@ from types import TracebackType
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.parity import read_pack
 from sspcab_edge.ports import Array
-from sspcab_edge.protocols import Frame
 from sspcab_runtime.engines.base import GraphEngine
 from sspcab_runtime.frontends.table import open_unit
 from sspcab_runtime.setting import Setting, open_engines
@@ -37,12 +36,7 @@ def pack_inputs(bundle: Bundle) -> Inputs:
     """
     manifest = bundle.manifest
     unit = open_unit(manifest, manifest.artifacts[0], manifest.decision.threshold)
-    frames = (
-        Frame(item.pixels, number, str(bundle.path), 0.0, 0.0)
-        for number, item in enumerate(read_pack(bundle))
-    )
-    pushed = (unit.push(frame) for frame in frames)
-    return list(islice((request.inputs for request in pushed if request is not None), _INPUTS))
+    return [unit.ask(item.entry).inputs for item in islice(read_pack(bundle), _INPUTS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,9 @@ def _items(count: int, wrong_score_of: int | None, wrong_map: bool) -> list[Pack
         score = float(np.asarray(outputs["score"], np.float64)[0]) + (0.01 if number == wrong_score_of else 0)
         heat: npt.NDArray[np.float32] = np.asarray(outputs["map"], np.float32)[0] + np.float32(wrong_map)
         items.append(
-            PackItem(f"input {number}", "picture", pixels, score, None, heat if number < 3 else None)
+            PackItem(
+                f"input {number}", "picture", {"frames": pixels}, score, None, heat if number < 3 else None
+            )
         )
     return items
 

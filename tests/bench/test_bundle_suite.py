@@ -91,8 +91,10 @@ def test_a_batch_gives_the_verdicts_of_its_frames(bright: Bundle) -> None:
             batched = Batched(front_end, batch)
             for number, frame in enumerate(frames[: 2 * batch]):
                 request = batched.push(frame)
-                assert (request is None) == ((number + 1) % batch != 0)
-                if request is None:
+                assert request is not None
+                assert bool(request.inputs) == ((number + 1) % batch == 0)
+                if not request.inputs:
+                    assert batched.merge({}, request.context).score is None
                     continue
                 assert len(request.inputs["frames"]) == batch
                 alone = front_end.push(frame)

@@ -62,7 +62,7 @@ def test_files_are_in_the_order_of_the_pack(bundle_path: Path) -> None:
     items = list(read_pack(bundle))
     assert len(files) == len(items)
     for file, item in zip(files, items, strict=True):
-        assert np.array_equal(decode_picture(file).pixels, item.pixels)
+        assert np.array_equal(decode_picture(file).pixels, item.entry["frames"])
 
 
 def test_a_pack_without_pictures(build: Callable[..., Bundle]) -> None:

@@ -7,7 +7,7 @@ there; around the unseen centre the corners begin ``d + 1`` pixels away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ CORNERS = {
     "official": ((True, True), (False, True), (True, False), (False, False)),
     "anomalib": ((True, True), (True, False), (False, True), (False, False)),
     "tensorflow": ((True, True), (False, True), (True, False), (False, False)),
+    "ssmctb": ((True, True), (False, True), (True, False), (False, False)),
 }
 
 
@@ -26,7 +27,7 @@ def sspcab(
     x: npt.NDArray[np.floating],
     weights: Sequence[npt.NDArray[np.floating]],
     biases: Sequence[npt.NDArray[np.floating]],
-    gate: Sequence[npt.NDArray[np.floating]],
+    gate: Sequence[npt.NDArray[np.floating]] | Mapping[str, npt.NDArray[np.floating]],
     *,
     dialect: str,
     dilation: int,
@@ -34,7 +35,7 @@ def sspcab(
     """(N, C, H, W) -> (N, C, H, W) float64.
 
     ``weights`` are four (C, C, k, k), ``biases`` four (C,), ``gate`` is fc1 weight (C // r, C) and bias, fc2
-    weight (C, C // r) and bias.
+    weight (C, C // r) and bias; for ``ssmctb`` it is the attention's arrays by their published names.
     """
     data = np.asarray(x, dtype=np.float64)
     kernel = weights[0].shape[2]
@@ -49,8 +50,12 @@ def sspcab(
                 branch += np.einsum("oc,nchw->nohw", np.asarray(weight[:, :, i, j], np.float64), seen)
         branch += np.asarray(bias, np.float64)[:, None, None]
         total += np.maximum(branch, 0) if dialect == "tensorflow" else branch
-    if dialect == "official":
+    if dialect in ("official", "ssmctb"):
         total = np.maximum(total, 0)
+    if isinstance(gate, Mapping):
+        own = {name: np.asarray(array, np.float64) for name, array in gate.items()}
+        gates = np.stack([channel_gate(own, means) for means in total.mean(axis=(2, 3))])
+        return np.asarray(total * gates[:, :, None, None])
     w1, b1, w2, b2 = (np.asarray(array, np.float64) for array in gate)
     hidden = np.maximum(total.mean(axis=(2, 3)) @ w1.T + b1, 0)
     scale = 1 / (1 + np.exp(-(hidden @ w2.T + b2)))
@@ -71,3 +76,19 @@ def mirror(index: npt.NDArray[np.int_], size: int) -> npt.NDArray[np.int_]:
     """Indices of a mirrored axis: ... 2 1 | 0 1 2 ... size-1 | size-2 ..."""
     index = np.abs(index)
     return np.where(index >= size, 2 * (size - 1) - index, index)
+
+
+def channel_gate(weights: Mapping[str, Array], means: Array) -> Array:
+    """SSMCTB's gate from the channels' means (C,): one attention of five heads between channels, in NumPy."""
+    tokens = means[:, None] @ weights["transformer.projection.weight"].T
+    tokens = tokens + weights["transformer.projection.bias"] + weights["transformer.pos_embedding"][0]
+    queries, keys, values = np.split(tokens @ weights["transformer.mha.to_qkv.weight"].T, 3, axis=1)
+    heads = []
+    for head in range(5):
+        columns = slice(64 * head, 64 * (head + 1))
+        scores = queries[:, columns] @ keys[:, columns].T / 8
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        heads.append(scores / scores.sum(axis=1, keepdims=True) @ values[:, columns])
+    mixed = np.concatenate(heads, axis=1) @ weights["transformer.mha.to_out.0.weight"].T
+    mixed = mixed + weights["transformer.mha.to_out.0.bias"]
+    return np.asarray(1 / (1 + np.exp(-mixed.mean(axis=1))))

@@ -127,7 +127,14 @@ def make_bundle(
         pictures = judge_pictures()
         scores, maps = reference(np.stack(pictures))
         items = [
-            PackItem(f"judge {i}", "blend" if i % 3 == 0 else "picture", p, float(s) + lie, bool(i % 2), m)
+            PackItem(
+                f"judge {i}",
+                "blend" if i % 3 == 0 else "picture",
+                {"frames": p},
+                float(s) + lie,
+                bool(i % 2),
+                m,
+            )
             for i, (p, s, m) in enumerate(zip(pictures, scores, maps, strict=True))
         ]
         pack = write_pack(folder, items)

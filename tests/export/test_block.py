@@ -17,6 +17,7 @@ STEMS = {
     "official": ("conv", "se"),
     "anomalib": ("masked_conv", "attention_module"),
     "tensorflow": ("corner", "se"),
+    "ssmctb": ("conv", "transformer"),
 }
 
 
@@ -32,7 +33,9 @@ def expected(block: SSPCAB, x: torch.Tensor, dialect: str, dilation: int) -> np.
         x.numpy(),
         [state[f"{convolution}{number}.weight"] for number in range(1, 5)],
         [state[f"{convolution}{number}.bias"] for number in range(1, 5)],
-        [state[f"{attention}.fc{layer}.{kind}"] for layer in (1, 2) for kind in ("weight", "bias")],
+        {key: array for key, array in state.items() if key.startswith("transformer.")}
+        if attention == "transformer"
+        else [state[f"{attention}.fc{layer}.{kind}"] for layer in (1, 2) for kind in ("weight", "bias")],
         dialect=dialect,
         dilation=dilation,
     )
@@ -44,6 +47,8 @@ def expected(block: SSPCAB, x: torch.Tensor, dialect: str, dilation: int) -> np.
 def test_computes_the_definition(dialect: str, kernel: int, dilation: int) -> None:
     torch.manual_seed(kernel * 7 + dilation)
     block = SSPCAB(9, dialect=dialect, kernel=kernel, dilation=dilation, reduction=4).double().eval()
+    if dialect == "ssmctb":
+        torch.nn.init.normal_(block.get_parameter("transformer.pos_embedding"))
     x = torch.randn(2, 9, 7, 11, dtype=torch.float64)
     with torch.no_grad():
         result = block(x).numpy()
@@ -57,7 +62,7 @@ def test_same_weights_mean_different_things_in_different_dialects() -> None:
     (found,) = find_blocks({key: tuple(value.shape) for key, value in checkpoint.items()})
     x = torch.randn(1, 8, 9, 9)
     results = {}
-    for dialect in DIALECTS:
+    for dialect in ("official", "anomalib", "tensorflow"):
         spec = read_block_spec(found, dialect=dialect)
         block = SSPCAB.from_spec(spec).eval()
         renamed = rename_block(checkpoint, found, dialect)
@@ -96,7 +101,12 @@ def test_keys_and_shapes_tell_the_block(dialect: str, path: str) -> None:
     (found,) = find_blocks({"stem.conv1.weight": (8, 3, 3, 3), **shapes_of(block, path)})
     assert (found.path, found.dialect, found.kernel, found.channels) == (path, dialect, 2, 24)
     assert read_block_spec(found, dilation=3) == BlockSpec(
-        path=path, dialect=dialect, kernel=2, dilation=3, reduction=6, channels=24
+        path=path,
+        dialect=dialect,
+        kernel=2,
+        dilation=3,
+        reduction=0 if dialect == "ssmctb" else 6,
+        channels=24,
     )
 
 
@@ -214,3 +224,22 @@ def test_dilation_must_fit_the_map(dialect: str, dilation: int, side: int) -> No
     check_map_size(spec, dilation + 2, dilation + 2)
     block = SSPCAB(8, dialect=dialect, dilation=dilation)
     assert block(torch.zeros(1, 8, dilation + 2, dilation + 2)).shape == (1, 8, dilation + 2, dilation + 2)
+
+
+def test_an_attention_belongs_to_its_dialect() -> None:
+    (successor,) = find_blocks(shapes_of(SSPCAB(8, dialect="ssmctb")))
+    (first,) = find_blocks(shapes_of(SSPCAB(8)))
+    with pytest.raises(
+        HostError, match="its attention is called transformer, which the dialect official has"
+    ):
+        read_block_spec(successor, dialect="official")
+    with pytest.raises(HostError, match="its attention is called se, which the dialect ssmctb has"):
+        read_block_spec(first, dialect="ssmctb")
+
+
+def test_an_attention_of_another_size_is_refused() -> None:
+    shapes = shapes_of(SSPCAB(8, dialect="ssmctb"))
+    shapes["transformer.mha.to_qkv.weight"] = (768, 64)
+    (found,) = find_blocks(shapes)
+    with pytest.raises(HostError, match=r"to_qkv.weight has shape \(768, 64\), expected \(960, 64\)"):
+        read_block_spec(found)

@@ -31,7 +31,7 @@ def test_counts_rise_by_doubling_at_most_and_end_at_the_budget(budget: int) -> N
 
 def scored(scores: list[float]) -> list[Unit]:
     pixels = np.zeros((4, 4, 3), np.uint8)
-    return [Unit(pixels, score, None) for score in scores]
+    return [Unit({"frames": pixels}, score, None) for score in scores]
 
 
 @settings(deadline=None)

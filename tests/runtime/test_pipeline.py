@@ -62,19 +62,29 @@ class ListSource:
 
 
 class Plain:
-    """A front-end that passes frames on; warms up on the first ``skip``."""
+    """A front-end that passes frames on; warms up on the first ``skip``, or asks ``late`` frames later."""
 
-    def __init__(self, skip: int = 0) -> None:
+    def __init__(self, skip: int = 0, late: int = 0) -> None:
         self.skip = skip
+        self.late = late
+        self.seen: list[Frame] = []
 
     def push(self, frame: Frame) -> Request | None:
-        if frame.index < self.skip:
+        self.seen.append(frame)
+        if len(self.seen) <= self.late:
             return None
+        if self.late:
+            about = self.seen[-1 - self.late]
+            return Request({"frames": about.pixels[None]}, frame=about)
+        if frame.index < self.skip:
+            return Request({})
         if frame.pixels.ndim != 3:
             raise InputError("frame is flat")
         return Request({"frames": frame.pixels[None]})
 
     def merge(self, outputs: Mapping[str, Array], context: object) -> Verdict:
+        if not outputs:
+            return Verdict(None, 0.5, None)
         score = float(outputs["score"][0])
         return Verdict(score, 0.5, score > 0.5)
 
@@ -482,6 +492,14 @@ def test_a_lost_source_is_raised_after_what_streams_gave() -> None:
     with pytest.raises(SourceError, match="the cable is out"):
         got.extend(stream(several(brightness, 3), ListSource(items)))
     assert len(got) == 7
+
+
+def test_a_front_end_that_looks_ahead_is_late_and_says_so() -> None:
+    built = parts(front_end=Plain(late=2))
+    results = [r for r in stream(built, ListSource(frames_of(5))) if isinstance(r, Result)]
+    assert [r.frame.index for r in results] == [0, 1, 2]
+    assert all(r.stages_ms["look_ahead"] >= 0 for r in results)
+    assert all(r.latency_ms == pytest.approx(sum(r.stages_ms.values())) for r in results)
 
 
 def test_streams_keep_the_place_of_bad_pictures_and_of_warming_up() -> None:

@@ -14,6 +14,8 @@ __all__ = ["HOSTS", "HostOptions", "LoadedHost", "load_host"]
 HOSTS: dict[str, str] = {
     "anomalib-draem": "sspcab_export.hosts.anomalib_draem",
     "draem": "sspcab_export.hosts.draem",
+    "hf2-vad": "sspcab_export.hosts.hf2vad",
+    "background-agnostic": "sspcab_export.hosts.background_agnostic",
     "cutpaste": "sspcab_export.hosts.cutpaste",
 }
 """Name in manifests -> module with ``recognise(checkpoint) -> bool``, ``load(checkpoint, options)`` and

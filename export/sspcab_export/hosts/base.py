@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,8 +14,17 @@ import onnx_ir as ir
 from sspcab_edge.block import BlockSpec
 from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Preprocess, ResizeFilter
+from sspcab_edge.ports import Array, Entry, Port
 
-__all__ = ["DensityKind", "HostOptions", "LoadedHost", "Normalisation", "SourceModel", "refuse_unused"]
+__all__ = [
+    "DensityKind",
+    "HostOptions",
+    "LoadedHost",
+    "Normalisation",
+    "SourceModel",
+    "VideoInputs",
+    "refuse_unused",
+]
 
 Normalisation = Literal["none", "imagenet"]
 DensityKind = Literal["mahalanobis", "kde"]
@@ -44,6 +53,8 @@ class HostOptions:
         mean: Subtracted, by channel or one for all; empty for nothing.
         std: Divided by, likewise.
         colour: Order of any network's channels.
+        statistics: HF2-VAD: mean and standard deviation of the flow errors, then of the frame errors.
+        weights: HF2-VAD: of the flow errors and of the frame errors in the score.
     """
 
     dialect: str | None = None
@@ -64,6 +75,8 @@ class HostOptions:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     colour: Literal["RGB", "BGR", "grey"] | None = None
+    statistics: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()
 
 
 def refuse_unused(options: HostOptions, used: Collection[str], host: str) -> None:
@@ -87,12 +100,26 @@ class SourceModel(Protocol):
     """The source of truth: the model as it came, unfolded, on contract inputs."""
 
     def infer(
-        self, frames: npt.NDArray[np.uint8]
+        self, inputs: Mapping[str, Array]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """(N, H, W, 3) uint8 RGB -> scores (N,) float32 and maps (N, h, w) float32, or no maps."""
+        """N entries by input port -> scores (N,) float32 and maps (N, h, w) float32, or no maps."""
 
     def graph(self) -> ir.Model:
         """The model as an unoptimised graph of the contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInputs:
+    """What a host takes that does not look at single frames.
+
+    Attributes:
+        inputs: Ports of the graph: a clip, or appearance and flow of objects.
+        empty_score: Score of a frame without objects, which means nothing until the host is fitted; None for
+            hosts that look at clips.
+    """
+
+    inputs: tuple[Port, ...]
+    empty_score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +136,11 @@ class LoadedHost:
         overrides: Options that won over recognition or a default, in words.
         assumptions: What nothing told and a default decided, in words.
         batch: The batch size that the graph is fixed to, or None where it is free.
-        fit: Given where the host has to see normal frames before it can score any: takes frames at graph
-            size, (height, width, 3) uint8 RGB, and a callback told how many were seen; gives the host that is
+        fit: Given where the host has to see normal frames before it can score any: takes entries
+            of the graph's batch, and a callback told how many were seen; gives the host that is
             ready, whose own ``fit`` is None. Until then ``source`` must not be used.
+        video: What it takes, where that is no single frame; ``preprocess`` is then the size of a clip's
+            frames or of an object's crop.
         score: How the score follows from the map, as manifests say it; None where that is not known.
     """
 
@@ -124,5 +153,6 @@ class LoadedHost:
     overrides: dict[str, str]
     assumptions: tuple[str, ...]
     batch: int | None = None
-    fit: Callable[[Sequence[npt.NDArray[np.uint8]], Callable[[int], None]], LoadedHost] | None = None
+    fit: Callable[[Sequence[Entry], Callable[[int], None]], LoadedHost] | None = None
     score: str | None = None
+    video: VideoInputs | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from torch import nn
 
 from sspcab_edge.bundle import file_entry
 from sspcab_edge.errors import OptionError
+from sspcab_edge.ports import Array, Entry, whole_frame_ports
 from sspcab_export.density import Gaussian, Kernels, fit_gaussian, fit_kernels, unit_length
 from sspcab_export.density_arrays import DensityArrays, read_density_arrays
 from sspcab_export.hosts.base import DensityKind, LoadedHost, Normalisation
@@ -68,10 +69,10 @@ class NoDensity:
     """Stands where the source will be once there is a density, and refuses to answer."""
 
     def infer(
-        self, frames: npt.NDArray[np.uint8]
+        self, inputs: Mapping[str, Array]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         """Raise an ``OptionError``."""
-        del frames
+        del inputs
         raise self._refusal()
 
     def graph(self) -> ir.Model:
@@ -120,7 +121,7 @@ class UnfittedCutPaste:
         detector = self.detector(ScoreHead(density, patches))
         return replace(
             self.host,
-            source=DetectorSource(detector, size, has_map=patches is not None),
+            source=DetectorSource(detector, whole_frame_ports(*size, None)[0], has_map=patches is not None),
             map_size=None if patches is None else self.map_size,
             assumptions=(*self.host.assumptions, *assumptions),
             fit=None,
@@ -128,13 +129,13 @@ class UnfittedCutPaste:
 
 
 def fit_to_frames(
-    network: UnfittedCutPaste, frames: Sequence[npt.NDArray[np.uint8]], progress: Callable[[int], None]
+    network: UnfittedCutPaste, frames: Sequence[Entry], progress: Callable[[int], None]
 ) -> LoadedHost:
     """The host with a density of normal frames.
 
     Args:
         network: The network.
-        frames: Normal ones at graph size, (H, W, 3) uint8 RGB.
+        frames: Normal ones, as the graph takes them.
         progress: Told after each how many were seen.
 
     Raises:
@@ -149,7 +150,7 @@ def fit_to_frames(
     pooled, patches = [], []
     with torch.inference_mode():
         for number, frame in enumerate(frames):
-            features = backbone(torch.from_numpy(frame[None].copy()))[0].double().flatten(1).numpy()
+            features = backbone(torch.from_numpy(frame["frames"][None].copy()))[0].double().flatten(1).numpy()
             pooled.append(features.mean(axis=1))
             if network.patch_map:
                 patches.append(features.T[chosen[chosen // positions == number] % positions])

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from sspcab_edge.errors import HostError, OptionError
 from sspcab_edge.manifest import Preprocess
+from sspcab_edge.ports import whole_frame_ports
 from sspcab_export.block import check_map_size
 from sspcab_export.checkpoints import Checkpoint
 from sspcab_export.contract.scores import parse_recipe
@@ -15,11 +16,11 @@ from sspcab_export.hosts.draem_network import (
     RECONSTRUCTIVE_ANCHOR,
     DraemDetector,
     DraemSemantics,
-    TorchSource,
     build_networks,
     check_size,
 )
 from sspcab_export.hosts.stages import StageBuilder
+from sspcab_export.hosts.torch_source import DetectorSource
 
 __all__ = ["DEFAULT_DILATION", "OPTIONS", "find_prefix", "load_draem", "mean_filter"]
 
@@ -97,7 +98,11 @@ def load_draem(
         assumptions = (*assumptions, f"dilation {DEFAULT_DILATION}, the paper's: no checkpoint stores it")
     return LoadedHost(
         name=name,
-        source=TorchSource(DraemDetector(reconstructive, discriminative, semantics), size),
+        source=DetectorSource(
+            DraemDetector(reconstructive, discriminative, semantics),
+            whole_frame_ports(*size, None)[0],
+            has_map=True,
+        ),
         blocks=tuple(builder.specs),
         preprocess=preprocess,
         map_size=size,

@@ -10,15 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-import onnx_ir as ir
 import torch
 from torch import nn
 from torch.nn import functional
 
 from sspcab_edge.errors import HostError, OptionError
-from sspcab_export.graph import graph_from_torch
 from sspcab_export.hosts.base import Normalisation
 from sspcab_export.hosts.stages import StageBuilder
 
@@ -30,7 +26,6 @@ __all__ = [
     "RECONSTRUCTIVE_ANCHOR",
     "DraemDetector",
     "DraemSemantics",
-    "TorchSource",
     "build_networks",
     "check_size",
 ]
@@ -160,31 +155,6 @@ class DraemDetector(nn.Module):
         if side > 1:
             ranked = functional.avg_pool2d(anomaly, side, stride=1, padding=side // 2)
         return ranked.amax(dim=(1, 2, 3)), anomaly[:, 0]
-
-
-class TorchSource:
-    """A torch module as the source of truth."""
-
-    def __init__(self, module: nn.Module, size: tuple[int, int]) -> None:
-        self.module = module.eval()
-        self.size = size
-
-    def infer(
-        self, frames: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Run the unfolded network, one frame after the other (its activations are large)."""
-        scores, maps = [], []
-        with torch.inference_mode():
-            for frame in frames:
-                score, anomaly = self.module(torch.from_numpy(frame[None].copy()))
-                scores.append(score.numpy())
-                maps.append(anomaly.numpy())
-        return np.concatenate(scores), np.concatenate(maps)
-
-    def graph(self) -> ir.Model:
-        """Trace the unfolded network with torch's exporter."""
-        example = torch.zeros((1, *self.size, 3), dtype=torch.uint8)
-        return graph_from_torch(self.module, {"frames": example}, ("score", "map"))
 
 
 def check_size(size: tuple[int, int]) -> None:

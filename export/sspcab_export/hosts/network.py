@@ -16,6 +16,7 @@ from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
 from sspcab_edge.errors import HostError, OptionError
 from sspcab_edge.manifest import Preprocess
+from sspcab_edge.ports import Array
 from sspcab_export.contract.inputs import Colour, InputSpec, make_picture, put_input
 from sspcab_export.contract.scores import Recipe, is_map, is_score, make_score, parse_recipe, put_score
 from sspcab_export.hosts.base import HostOptions, LoadedHost, refuse_unused
@@ -55,7 +56,7 @@ class NetworkSource:
     shapes: Shapes
 
     def infer(
-        self, frames: npt.NDArray[np.uint8]
+        self, inputs: Mapping[str, Array]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         """Run the network as it came, one frame after the other.
 
@@ -63,7 +64,7 @@ class NetworkSource:
             HostError: It fails.
         """
         scores, maps = [], []
-        for frame in frames:
+        for frame in np.asarray(inputs["frames"], np.uint8):
             picture = make_picture(frame[None], self.spec)
             score, anomaly = make_score(self.recipe, self.network.run(picture), picture)
             scores.append(score)
@@ -137,7 +138,7 @@ def load_network(
     if options.resize is None:
         assumed.append(f"frames are resized with {resize}: the network does not tell")
     source = NetworkSource(network, spec, recipe, size, batch, shapes)
-    _, maps = source.infer(np.zeros((1, *size, 3), dtype=np.uint8))
+    _, maps = source.infer({"frames": np.zeros((1, *size, 3), dtype=np.uint8)})
     return LoadedHost(
         name=name,
         source=source,

@@ -6,7 +6,7 @@ outputs are taken without being told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from sspcab_edge.errors import GraphError, HostError, OptionError
 from sspcab_edge.manifest import Preprocess
+from sspcab_edge.ports import Array
 from sspcab_export.graph import load_graph
 from sspcab_export.hosts.base import HostOptions, LoadedHost, refuse_unused
 from sspcab_export.hosts.network import load_network
@@ -40,15 +41,15 @@ class ContractSource:
         self._session = open_session(model)
 
     def infer(
-        self, frames: npt.NDArray[np.uint8]
+        self, inputs: Mapping[str, Array]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Run the graph, one frame after the other.
+        """Run the graph, one entry after the other.
 
         Raises:
             GraphError: ONNX Runtime cannot.
         """
         scores, maps = [], []
-        for frame in frames:
+        for frame in inputs["frames"]:
             try:
                 outputs = self._session.run(None, {"frames": frame[None]})
             except Exception as error:  # onnxruntime's errors share no base class
@@ -104,7 +105,7 @@ def _contract(
             "expected a contract graph's frames, score and map"
         )
     source = ContractSource(model)
-    _, maps = source.infer(np.zeros((1, height, width, 3), dtype=np.uint8))
+    _, maps = source.infer({"frames": np.zeros((1, height, width, 3), dtype=np.uint8)})
     if maps is not None and maps.ndim != 3:
         raise HostError(f"{path} gives a map of {maps.ndim} dimensions, expected (N, h, w)")
     resize = options.resize or "opencv-linear"

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch import nn
 
+from sspcab_edge.ports import Array, Port
 from sspcab_export.graph import graph_from_torch
 
 __all__ = ["DetectorSource"]
 
 
 class DetectorSource:
-    """A module that gives scores, or scores and maps, of frames at graph size.
+    """A module that gives scores, or scores and maps, of a contract graph's inputs.
 
     Args:
-        module: (N, H, W, 3) uint8 RGB -> score (N,) float32, or a pair of it and a map (N, h, w) float32.
-        size: (H, W) of its frames in pixels.
+        module: The inputs in the order of ``inputs`` -> score (N,) float32, or a pair of it and a map
+            (N, h, w) float32.
+        inputs: Ports of the graph.
         has_map: Which of the two it gives.
+        batch: Most entries at a time; activations of whole frames are large.
     """
 
-    def __init__(self, module: nn.Module, size: tuple[int, int], *, has_map: bool) -> None:
+    def __init__(self, module: nn.Module, inputs: Sequence[Port], *, has_map: bool, batch: int = 1) -> None:
         self.module = module.eval()
-        self.size = size
+        self.ports = tuple(inputs)
         self.has_map = has_map
+        self.batch = batch
 
     def infer(
-        self, frames: npt.NDArray[np.uint8]
+        self, inputs: Mapping[str, Array]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Run the unfolded network, one frame after the other."""
+        """Run the unfolded network, some entries after the others."""
         scores, maps = [], []
+        arrays = [inputs[port.name] for port in self.ports]
         with torch.inference_mode():
-            for frame in frames:
-                given = self.module(torch.from_numpy(frame[None].copy()))
+            for start in range(0, len(arrays[0]), self.batch):
+                given = self.module(*(torch.from_numpy(a[start : start + self.batch].copy()) for a in arrays))
                 score, anomaly = given if self.has_map else (given, None)
                 scores.append(score.numpy())
                 if anomaly is not None:
@@ -43,6 +50,12 @@ class DetectorSource:
 
     def graph(self) -> ir.Model:
         """Trace the unfolded network with torch's exporter."""
-        example = torch.zeros((1, *self.size, 3), dtype=torch.uint8)
+        examples = {
+            port.name: torch.zeros(
+                [1 if isinstance(size, str) else size for size in port.shape],
+                dtype=getattr(torch, port.dtype),
+            )
+            for port in self.ports
+        }
         outputs = ("score", "map") if self.has_map else ("score",)
-        return graph_from_torch(self.module, {"frames": example}, outputs)
+        return graph_from_torch(self.module, examples, outputs)

@@ -16,6 +16,7 @@ from sspcab_export.passes.fold_constants import fold_constants
 from sspcab_export.passes.fold_sspcab import fold_sspcab
 from sspcab_export.passes.inline_functions import inline_functions
 from sspcab_export.passes.remove_unused import remove_unused
+from sspcab_export.passes.share_weights import share_weights
 from sspcab_export.passes.split_mean_filter import split_mean_filter
 from sspcab_export.passes.squeeze_excitation import squeeze_excitation
 
@@ -31,6 +32,7 @@ PASSES: Final[dict[str, Callable[[ir.Model], Report]]] = {
     "fold_batch_norm": fold_batch_norm,
     "split_mean_filter": split_mean_filter,
     "remove_unused": remove_unused,
+    "share_weights": share_weights,
 }
 
 

@@ -21,6 +21,7 @@ from sspcab_export.block_keys import reduction_from
 from sspcab_export.passes._masked_sum import MaskedSum, masked_sum_of
 from sspcab_export.passes._naming import block_path, new_initializer
 from sspcab_export.passes._report import Report
+from sspcab_export.passes.channel_transformer import channel_transformer_after
 from sspcab_export.passes.squeeze_excitation import hidden_units_after
 
 __all__ = ["fold_sspcab"]
@@ -30,8 +31,8 @@ def fold_sspcab(model: ir.Model) -> Report:
     """Fold every masked convolution in the graph and say which blocks are there.
 
     A sum of convolutions is taken for a block by what it computes (see ``_masked_sum``); the ReLU after it
-    tells the dialect, squeeze-and-excitation next to it, in the form that the pass of that name leaves, tells
-    the reduction (0 where there is none).
+    tells the dialect, and so does attention between channels (SSMCTB). Squeeze-and-excitation next to it, in
+    the form that the pass of that name leaves, tells the reduction (0 where there is none).
     """
     blocks: list[BlockSpec] = []
     folded = 0
@@ -57,8 +58,11 @@ def _dialect(masked: MaskedSum) -> str | None:
     """The dialect that computes this; None when none does, whatever the parts look like."""
     padding = {"constant": "zeros", "reflect": "reflect"}.get(masked.padding.mode)
     relu = "per-branch" if masked.relu else "none" if _relu_after(masked) is None else "after-sum"
+    attention = "squeeze-excitation"
+    if relu == "after-sum" and channel_transformer_after(_relu_after(masked)):
+        attention = "channel-transformer"
     for dialect in DIALECTS.values():
-        if (dialect.padding, dialect.relu) == (padding, relu):
+        if (dialect.padding, dialect.relu, dialect.attention) == (padding, relu, attention):
             return dialect.name
     return None
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sspcab_edge.errors import GraphError
+from sspcab_edge.ports import Entry
 from sspcab_export.passes._naming import new_initializer
 from sspcab_export.precision.layers import find_layers
 from sspcab_export.running import GraphRunner
@@ -47,14 +48,14 @@ def float_tensors(model: ir.Model) -> list[ir.Value]:
     return [value for node in model.graph for value in node.outputs if value.dtype == ir.DataType.FLOAT]
 
 
-def measure(model: ir.Model, frames: Iterable[Frame], progress: Callable[[int], None]) -> Activations:
+def measure(model: ir.Model, frames: Iterable[Entry | Frame], progress: Callable[[int], None]) -> Activations:
     """Run a float32 graph on frames and note what flows through it.
 
     The graph itself reduces each tensor to its minimum and maximum, so that no tensor has to be copied out.
 
     Args:
         model: A graph of the contract; not changed.
-        frames: (h, w, 3) uint8 RGB each, at graph size.
+        frames: What the graph takes, an entry each; a picture alone is its ``frames``.
         progress: Called with the number of frames done.
 
     Raises:

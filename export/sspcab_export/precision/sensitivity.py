@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sspcab_edge.decision import is_anomalous
+from sspcab_edge.ports import Entry
 from sspcab_export.running import GraphRunner
 
 __all__ = ["LayerEffect", "measure_sensitivity", "rank"]
@@ -31,7 +32,7 @@ class LayerEffect(msgspec.Struct, frozen=True, kw_only=True):
 def measure_sensitivity(
     lower: Callable[[Collection[str]], ir.Model],
     layers: Sequence[str],
-    frames: Sequence[npt.NDArray[np.uint8]],
+    frames: Sequence[Entry | npt.NDArray[np.uint8]],
     scores: Sequence[float],
     threshold: float | None,
     progress: Callable[[int], None],
@@ -41,7 +42,7 @@ def measure_sensitivity(
     Args:
         lower: Gives the graph in the lower precision, but for the layers named to it, which stay float.
         layers: Names of the layers that can be lowered.
-        frames: (h, w, 3) uint8 RGB each, at graph size; none of them may be judged on later.
+        frames: What the graph takes, an entry each; none of them may be judged on later.
         scores: The source's score of each frame.
         threshold: On the same scale, or None.
         progress: Called with the number of layers done.

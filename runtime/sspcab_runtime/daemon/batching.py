@@ -6,10 +6,10 @@ import time
 from statistics import median
 
 import numpy as np
-import numpy.typing as npt
 
 from sspcab_edge.manifest import Artifact, Manifest
-from sspcab_edge.protocols import Engine, Frame, Request
+from sspcab_edge.ports import Entry
+from sspcab_edge.protocols import Engine, Request
 from sspcab_runtime.calls import answer, batch_limit
 from sspcab_runtime.frontends.table import open_unit
 
@@ -25,7 +25,7 @@ def worthwhile_batch(
     manifest: Manifest,
     artifact: Artifact,
     engine: Engine,
-    pixels: npt.NDArray[np.uint8],
+    entry: Entry,
     most: int,
 ) -> int:
     """The fastest batch of 1, 2, 4, ... up to ``most``; above 1 only if a tenth faster per frame than that.
@@ -34,15 +34,15 @@ def worthwhile_batch(
         manifest: Of the bundle.
         artifact: What runs.
         engine: What it runs on.
-        pixels: (h, w, 3) uint8, a frame at graph size.
+        entry: What the graph takes, such as an input of the parity pack.
         most: Frames in a call that are allowed.
 
     Raises:
         EngineError: The engine failed.
     """
-    request = open_unit(manifest, artifact, None).push(Frame(pixels, 0, "", 0.0, 0.0))
+    request = open_unit(manifest, artifact, None).ask(entry)
     limit = batch_limit(engine, most)
-    if request is None or request.batch is not None or manifest.front_end.kind == "tiles":
+    if manifest.front_end.kind in ("tiles", "objects"):
         return 1
     best, best_s, single_s = 1, float("inf"), float("inf")
     size = 1

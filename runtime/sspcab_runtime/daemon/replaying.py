@@ -10,7 +10,7 @@ import numpy as np
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.manifest import Artifact, Parity
 from sspcab_edge.parity import PackItem, read_pack
-from sspcab_edge.protocols import Engine, Frame
+from sspcab_edge.protocols import Engine
 from sspcab_runtime.calls import answer
 from sspcab_runtime.frontends.table import open_unit
 
@@ -90,8 +90,7 @@ class Samples:
         return None
 
     def _one(self, item: PackItem) -> str | None:
-        request = self._unit.push(Frame(item.pixels, 0, "parity", 0.0, 0.0, path=item.name))
-        assert request is not None
+        request = self._unit.ask(item.entry)
         outputs = answer(self._engine, request)
         if not np.isfinite(outputs["score"]).all():
             return f"the score of {item.name} is no number"

@@ -92,7 +92,7 @@ def _work(wire: Wire[object], start: StartWorker) -> None:
                 bundle, setting, engine, parity = _open(start, closing)
                 limits = tolerance(setting.artifact, parity)
                 samples = Samples(bundle, setting.artifact, engine, limits)
-                first = samples.inputs[0].pixels
+                first = samples.inputs[0].entry
                 batch = worthwhile_batch(bundle.manifest, setting.artifact, engine, first, start.batch)
             decision = bundle.manifest.decision
             wire.send(

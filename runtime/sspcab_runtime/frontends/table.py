@@ -10,6 +10,8 @@ from pathlib import Path
 
 from sspcab_edge.manifest import Artifact, Manifest
 from sspcab_edge.protocols import FrontEnd
+from sspcab_runtime.frontends.clip import Clip
+from sspcab_runtime.frontends.objects import ObjectFrontEnd
 from sspcab_runtime.frontends.tiles import Tiles
 from sspcab_runtime.frontends.unit import Unit
 from sspcab_runtime.frontends.whole_frame import WholeFrame
@@ -17,6 +19,8 @@ from sspcab_runtime.frontends.whole_frame import WholeFrame
 __all__ = ["FRONT_ENDS", "open_front_end", "open_unit"]
 
 FRONT_ENDS: dict[str, Callable[[Manifest, Artifact, float | None, Path | None], FrontEnd]] = {
+    "clip": Clip,
+    "objects": ObjectFrontEnd,
     "tiles": Tiles,
     "whole-frame": WholeFrame,
 }
@@ -35,8 +39,8 @@ def open_front_end(
     return FRONT_ENDS[manifest.front_end.kind](manifest, artifact, threshold, folder)
 
 
-def open_unit(manifest: Manifest, artifact: Artifact, threshold: float | None) -> FrontEnd:
-    """What judges one entry of the graph's batch (the whole region or one tile) as it is: see :class:`Unit`.
+def open_unit(manifest: Manifest, artifact: Artifact, threshold: float | None) -> Unit:
+    """What judges one entry of the graph's batch as it is: the region, a tile, a clip or an object.
 
     The parity pack holds such entries.
     """

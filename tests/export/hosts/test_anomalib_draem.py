@@ -113,7 +113,7 @@ def test_version_2_gives_anomalibs_scores_and_its_threshold(tmp_path: Path, phot
         # A value just between two grey levels may be rounded either way, and no other.
         assert np.abs(frame - exact).max() <= 0.5 + 1e-3
         score, anomaly = anomalib_verdict(network, expected)
-        got, maps = host.source.infer(expected[None])
+        got, maps = host.source.infer({"frames": expected[None]})
         assert maps is not None
         assert got[0] == pytest.approx(score, abs=2e-6)
         np.testing.assert_allclose(maps[0], anomaly, atol=2e-5)
@@ -137,7 +137,7 @@ def test_version_1_reads_its_transform(tmp_path: Path, transform: str, photograp
         x = (x - mean[:, None, None]) / std[:, None, None]
     with torch.no_grad():
         expected = float(network(x)[0])
-    assert host.source.infer(frame[None])[0][0] == pytest.approx(expected, abs=2e-6)
+    assert host.source.infer({"frames": frame[None]})[0][0] == pytest.approx(expected, abs=2e-6)
 
 
 def test_version_1_without_its_transform_asks_for_the_normalisation(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +83,21 @@ def load(path: Path, **options: Any) -> LoadedHost:
     return load_host(read_checkpoint(checkpoint_files([path])), HostOptions(**options))
 
 
+def entries(frames: Sequence[npt.NDArray[np.uint8]]) -> list[dict[str, npt.NDArray[np.uint8]]]:
+    return [{"frames": frame} for frame in frames]
+
+
 def fitted(host: LoadedHost) -> LoadedHost:
     assert host.fit is not None
     seen: list[int] = []
-    ready = host.fit(scene()[0], seen.append)
+    ready = host.fit(entries(scene()[0]), seen.append)
     assert seen == list(range(1, 41))
     assert ready.fit is None
     return ready
 
 
 def scores_of(host: LoadedHost) -> Floats:
-    got, maps = host.source.infer(np.stack(scene()[1]))
+    got, maps = host.source.infer({"frames": np.stack(scene()[1])})
     assert maps is None
     assert got.dtype == np.float32
     return got.astype(np.float64)
@@ -143,7 +147,7 @@ def test_public_arrangements_give_the_plain_scores_on_every_engine(name: str, ru
     )
     assert [block.form for block in blocks] == ["folded"]
     wanted, frames = wanted_of(network), np.stack(scene()[1])
-    got, _ = host.source.infer(frames)
+    got, _ = host.source.infer({"frames": frames})
     assert_same_scores(got, wanted)
     outputs = run_graph(graph, {"frames": frames})
     assert len(outputs) == (2 if name == "added" else 1)
@@ -156,7 +160,7 @@ def test_the_map_is_the_distance_of_each_position(run_graph: RunGraph) -> None:
     normal, asked = scene()
     reference = LedoitWolf().fit(patches(network, normal).reshape(-1, 64))
     wanted = np.sqrt(reference.mahalanobis(patches(network, asked).reshape(-1, 64))).reshape(-1, 3, 3)
-    _, maps = host.source.infer(np.stack(asked))
+    _, maps = host.source.infer({"frames": np.stack(asked)})
     assert maps is not None
     assert maps.dtype == np.float32
     np.testing.assert_allclose(maps, wanted, rtol=1e-4)
@@ -449,7 +453,7 @@ def test_impossible_options_are_refused(tmp_path: Path, options: dict[str, Any],
 def test_before_it_is_fitted_the_source_refuses(tmp_path: Path) -> None:
     host = load(save(tmp_path, added().state_dict()))
     with pytest.raises(OptionError, match="--training or --calibration"):
-        host.source.infer(np.stack(scene()[1]))
+        host.source.infer({"frames": np.stack(scene()[1])})
     with pytest.raises(OptionError, match="--density-arrays"):
         host.source.graph()
 
@@ -474,7 +478,7 @@ def test_too_few_pictures_are_refused(tmp_path: Path, count: int, density: str) 
     host = load(save(tmp_path, added().state_dict()), density=density)
     assert host.fit is not None
     with pytest.raises(OptionError, match=f"{count} normal pictures given, expected 2 or more"):
-        host.fit(scene()[0][:count], no_progress)
+        host.fit(entries(scene()[0][:count]), no_progress)
 
 
 def test_a_collapsed_network_is_refused(tmp_path: Path) -> None:
@@ -486,7 +490,7 @@ def test_a_collapsed_network_is_refused(tmp_path: Path) -> None:
     assert host.fit is not None
     frames = [np.asarray(cv2.resize(f, (256, 256)), dtype=np.uint8) for f in scene()[0][:3]]
     with pytest.raises(HostError, match="all 3 embeddings are equal: the network collapsed"):
-        host.fit(frames, no_progress)
+        host.fit(entries(frames), no_progress)
 
 
 @pytest.mark.parametrize("total", [1, 7, MAX_PATCHES, 40_000, 64 * 1250, 1_000_003])
@@ -546,7 +550,7 @@ def test_a_map_from_arrays(tmp_path: Path) -> None:
     given = {"patch_mean": reference.location_, "patch_precision": reference.precision_}
     host = load(path, patch_map=True, density_arrays=arrays(tmp_path, embeddings=x, **given))
     assert host.map_size == (3, 3)
-    _, maps = host.source.infer(np.stack(scene()[1][:2]))
+    _, maps = host.source.infer({"frames": np.stack(scene()[1][:2])})
     assert maps is not None
     positions = patches(added(), scene()[1][:2]).reshape(-1, 64)
     np.testing.assert_allclose(maps, np.sqrt(reference.mahalanobis(positions)).reshape(2, 3, 3), rtol=1e-4)

@@ -63,7 +63,7 @@ def assert_same_verdicts(
     for path in pictures:
         score, anomaly = authors_verdict(reconstructive, discriminative, path)
         frame = prepare(decode_picture(path).pixels, host.preprocess)
-        got, maps = host.source.infer(frame[None])
+        got, maps = host.source.infer({"frames": frame[None]})
         assert maps is not None
         assert got[0] == pytest.approx(score, abs=2e-6)
         np.testing.assert_allclose(maps[0], anomaly, atol=2e-5)
@@ -102,7 +102,7 @@ def test_swapping_colours_or_concatenation_would_be_seen(tmp_path: Path, photogr
     host = load(save_pair(tmp_path, *pair))
     for path in photographs:
         frame = prepare(decode_picture(path).pixels, host.preprocess)
-        right, wrong = host.source.infer(np.stack([frame, frame[..., ::-1]]))[0]
+        right, wrong = host.source.infer({"frames": np.stack([frame, frame[..., ::-1]])})[0]
         assert abs(right - wrong) > 1e-4
 
 
@@ -135,7 +135,7 @@ def test_half_precision_weights_are_read_as_float(tmp_path: Path) -> None:
         module.half()
     host = load(save_pair(tmp_path, *pair))
     frame = np.zeros((1, 256, 256, 3), np.uint8)
-    assert host.source.infer(frame)[0].dtype == np.float32
+    assert host.source.infer({"frames": frame})[0].dtype == np.float32
 
 
 def test_a_draem_without_the_block_needs_the_option(tmp_path: Path, photographs: list[Path]) -> None:
@@ -263,7 +263,10 @@ def test_dialects_give_different_scores_and_the_option_wins_and_is_recorded(
     stage.add_module("3", block.eval())
     assert_same_verdicts(overridden, reconstructive, discriminative, photographs)
     frame = prepare(decode_picture(photographs[0]).pixels, official.preprocess)[None]
-    assert abs(official.source.infer(frame)[0][0] - overridden.source.infer(frame)[0][0]) > 1e-4
+    assert (
+        abs(official.source.infer({"frames": frame})[0][0] - overridden.source.infer({"frames": frame})[0][0])
+        > 1e-4
+    )
 
 
 def test_keys_that_tell_two_dialects_are_refused_unless_one_is_given(tmp_path: Path) -> None:

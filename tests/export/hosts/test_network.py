@@ -56,7 +56,7 @@ def host_of(module: nn.Module, **options: Any) -> LoadedHost:
 
 def check_graph(host: LoadedHost, wanted: npt.NDArray[np.float32], folder: Path) -> ir.Model:
     """The source, its graph as it is, and what is written of it give these scores."""
-    scores, maps = host.source.infer(FRAMES)
+    scores, maps = host.source.infer({"frames": FRAMES})
     np.testing.assert_allclose(scores, wanted, rtol=1e-5)
     model = host.source.graph()
     save_graph(optimise(model)[0], folder / "contract.onnx")
@@ -360,7 +360,10 @@ def test_a_contract_graph_has_everything_inside(options: dict[str, Any], tmp_pat
     )
     path = tmp_path / "contract.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    assert load_onnx(path, HostOptions()).source.infer(FRAMES)[0].tolist() == FRAMES.max((1, 2, 3)).tolist()
+    assert (
+        load_onnx(path, HostOptions()).source.infer({"frames": FRAMES})[0].tolist()
+        == FRAMES.max((1, 2, 3)).tolist()
+    )
     name = "map" if "map_output" in options else next(iter(options)).replace("_", "-")
     with pytest.raises(OptionError, match=rf"--{name} is of no use for the contract graph .*contract\.onnx"):
         load_onnx(path, HostOptions(**options))

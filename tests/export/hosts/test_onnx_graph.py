@@ -116,7 +116,7 @@ def test_anomalibs_outputs_give_score_map_and_threshold(tmp_path: Path, photogra
     frame = prepare(decode_picture(photographs[0]).pixels, host.preprocess)
     with torch.no_grad():
         score, _, anomaly, _ = module(torch.from_numpy(frame.transpose(2, 0, 1).copy())[None] / 255)
-    got, maps = host.source.infer(frame[None])
+    got, maps = host.source.infer({"frames": frame[None]})
     assert maps is not None
     assert got[0] == pytest.approx(float(score), abs=1e-5)
     np.testing.assert_allclose(maps[0], anomaly[0, 0].numpy(), atol=1e-4)
@@ -159,7 +159,9 @@ def test_a_bundles_own_graph_is_taken_as_it_is(scene: Any, tmp_path: Path) -> No
     host = load_onnx(first.path / "model.fp32.onnx", HostOptions())
     with Detector.open(first.path) as detector:
         frame = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
-        assert detector(frame).score == pytest.approx(float(host.source.infer(frame[None])[0][0]), abs=1e-7)
+        assert detector(frame).score == pytest.approx(
+            float(host.source.infer({"frames": frame[None]})[0][0]), abs=1e-7
+        )
 
 
 @pytest.mark.parametrize(

@@ -290,5 +290,5 @@ def test_a_grey_network_gets_grey(tmp_path: Path) -> None:
     )
     host, _ = read(path, input_size=None, allow_no_block=True)
     frame = np.full((1, SIDE, SIDE, 3), (255, 0, 0), np.uint8)
-    scores, _ = host.source.infer(frame)
+    scores, _ = host.source.infer({"frames": frame})
     assert scores[0] == pytest.approx((2 * 0.299) ** 2, rel=1e-5)

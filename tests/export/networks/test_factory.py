@@ -120,7 +120,7 @@ def test_weights_of_half_precision_and_without_counters_are_taken(
     network.load_state_dict({key: value.float() for key, value in state.items()}, strict=False)
     with torch.no_grad():
         wanted = float((network(x) - x).square().mean())
-    assert host.source.infer(frames)[0][0] == pytest.approx(wanted, rel=1e-5)
+    assert host.source.infer({"frames": frames})[0][0] == pytest.approx(wanted, rel=1e-5)
     assert model.overrides["factory"] == "two_of_test:make"
 
 

@@ -176,7 +176,7 @@ def test_every_format_gives_the_same_scores_and_folds_both_blocks(
     picture = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         wanted = (network(picture)["made"] - picture).square().mean((1, 2, 3)).numpy()
-    scores, maps = host.source.infer(frames)
+    scores, maps = host.source.infer({"frames": frames})
     np.testing.assert_allclose(scores, wanted, rtol=1e-5)
     assert maps is not None
     assert maps.shape == (3, SIDE, SIDE)

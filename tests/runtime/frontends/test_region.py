@@ -223,7 +223,11 @@ def test_a_unit_goes_straight_into_the_engine(
     pixels = surface(HEIGHT, WIDTH)
     engine = network(HEIGHT, WIDTH)
     raw = engine.infer({"frames": pixels[None]})
-    verdict = counting(engine).judge(open_unit(manifest, manifest.artifacts[0], 150.0), pixels)
+    unit = open_unit(manifest, manifest.artifacts[0], 150.0)
+    request = unit.ask({"frames": pixels})
+    verdict = unit.merge(engine.infer(request.inputs), request.context)
+    assert verdict.score is not None
+    assert verdict.map is not None
     assert verdict.score == pytest.approx(100 + 100 * float(raw["score"][0]))
     assert verdict.anomalous is (verdict.score > 150)
     assert np.array_equal(verdict.map, raw["map"][0])
@@ -235,10 +239,12 @@ def test_a_unit_goes_straight_into_the_engine(
 def test_a_unit_of_another_size_is_refused(made: Made, shape: tuple[int, ...]) -> None:
     manifest = made(FrontEndSpec(), HEIGHT, WIDTH)
     unit = open_unit(manifest, manifest.artifacts[0], None)
-    with pytest.raises(InputError, match=r"unit is .* expected \(48, 64, 3\) uint8 RGB"):
-        unit.push(frame(np.zeros(shape, dtype=np.uint8)))
+    with pytest.raises(InputError, match=r"frames has shape .* expected \('N', 48, 64, 3\)"):
+        unit.ask({"frames": np.zeros(shape, dtype=np.uint8)})
     with pytest.raises(InputError, match="float32"):
-        unit.push(frame(np.zeros((HEIGHT, WIDTH, 3), dtype=np.float32)))
+        unit.ask({"frames": np.zeros((HEIGHT, WIDTH, 3), dtype=np.float32)})
+    with pytest.raises(InputError, match="named"):
+        unit.ask({})
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf])
@@ -247,4 +253,3 @@ def test_a_unit_without_a_number_is_refused(made: Made, score: float) -> None:
     unit = open_unit(manifest, manifest.artifacts[0], 0.5)
     with pytest.raises(EngineError, match="cannot be judged"):
         unit.merge({"score": np.array([score], dtype=np.float32)}, None)
-    unit.reset()

@@ -1,0 +1,113 @@
+"""The user's videos of normal scenes: found, measured and cut into what is fitted to and what is judged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sspcab_edge.errors import PictureError
+from sspcab_edge.preprocess import PICTURE_SUFFIXES
+from sspcab_edge.protocols import Frame
+from sspcab_export.progress import Progress
+from sspcab_runtime.sources import open_source
+
+__all__ = ["VIDEO_SUFFIXES", "Footage", "Use", "find_footage", "frames_of"]
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
+"""Files that are taken for videos."""
+
+Use = Literal["fit", "ranges", "judge"]
+
+_FIT_SHARE, _RANGES_SHARE = 0.5, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """One video, or one folder of its frames as pictures.
+
+    Attributes:
+        path: The file or folder.
+        name: Path below the folder that was given.
+        frames: How many there are.
+        size: (height, width) of the first, in pixels.
+        digest: SHA-256 of the file, or of the frames' files one after the other.
+    """
+
+    path: Path
+    name: str
+    frames: int
+    size: tuple[int, int]
+    digest: str
+
+    def use(self, index: int, gap: int, *, ranges: bool) -> Use | None:
+        """What a frame is for: the first half to fit, a quarter for ranges (where asked for), then to judge.
+
+        None for the ``gap`` frames after each change, whose windows would reach back across it.
+        """
+        fit_end = int(self.frames * _FIT_SHARE)
+        ranges_end = int(self.frames * (_FIT_SHARE + _RANGES_SHARE)) if ranges else fit_end
+        if index < fit_end:
+            return "fit"
+        if index < ranges_end:
+            return "ranges" if index >= fit_end + gap else None
+        return "judge" if index >= ranges_end + gap else None
+
+
+def find_footage(path: Path, say: Progress) -> tuple[Footage, ...]:
+    """Every video at or below ``path``, and every folder below it that holds pictures, in order.
+
+    All are decoded once, to the end.
+
+    Raises:
+        PictureError: There is none, or one cannot be read or has no frames.
+        SourceError: A video cannot be opened or is damaged.
+        MissingPackageError: PyAV is not installed.
+    """
+    if not path.exists():
+        raise PictureError(f"{path} does not exist, expected a video or a folder of videos", str(path))
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
+    folders = sorted(
+        {p.parent for p in files if p.suffix.lower() in PICTURE_SUFFIXES} if path.is_dir() else ()
+    )
+    found = []
+    for number, one in enumerate([*videos, *folders], 1):
+        found.append(_measured(one, path))
+        say.step(number, len(videos) + len(folders))
+    if not found:
+        known = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise PictureError(
+            f"{path} holds no videos ({known}) and no folders of frames: this host looks at videos", str(path)
+        )
+    return tuple(found)
+
+
+def frames_of(footage: Footage) -> Iterator[Frame]:
+    """Its frames, in order.
+
+    Raises:
+        SourceError: The video is damaged.
+        PictureError: A frame cannot be decoded.
+    """
+    with closing(open_source(str(footage.path))) as source:
+        yield from source
+
+
+def _measured(path: Path, root: Path) -> Footage:
+    count, size = 0, (0, 0)
+    with closing(open_source(str(path))) as source:
+        for frame in source:
+            if not count:
+                size = (frame.pixels.shape[0], frame.pixels.shape[1])
+            count += 1
+    if not count:
+        raise PictureError(f"{path} has no frames", str(path))
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file()):
+        digest.update(file.read_bytes())
+    name = path.name if path == root else path.relative_to(root).as_posix()
+    return Footage(path, name, count, size, digest.hexdigest())
