@@ -7,31 +7,37 @@ from where they lie (see :class:`~sspcab_export.footage.Footage`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
 
 from sspcab_edge.errors import OptionError
-from sspcab_edge.manifest import Calibration, Decision, FrontEndSpec, Model
+from sspcab_edge.manifest import Calibration, Decision, FrontEndSpec, Model, Preprocess
 from sspcab_edge.parity import PackItem
-from sspcab_edge.ports import Entry, Port
+from sspcab_edge.ports import Array, Entry, Port, object_ports
 from sspcab_edge.protocols import FrontEnd, Request
 from sspcab_export.asking import Asked, Unit, answered, ask_unit, entry_of, spread
 from sspcab_export.footage import Footage, Use, find_footage, frames_of
+from sspcab_export.framing import FrontEndOptions
 from sspcab_export.gates import rounding_tolerance
 from sspcab_export.gathering import Gathered, Wanted, source_front_end
 from sspcab_export.hosts import LoadedHost
+from sspcab_export.hosts.base import VideoInputs
 from sspcab_export.mixing import mix
 from sspcab_export.object_framing import make_video_front_end
-from sspcab_export.progress import Progress
+from sspcab_export.progress import Progress, Silent
 from sspcab_export.synthetic import builtin_entries, foreign_entries, stress_entries
 from sspcab_export.thresholds import decide_threshold
 from sspcab_export.verify import Judged, blends_near_threshold
 
-__all__ = ["gather_footage"]
+__all__ = ["collect_objects", "gather_footage"]
 
 MAX_UNITS = 256
 """Most units that ranges or score maps are measured on."""
@@ -128,6 +134,72 @@ def gather_footage(loaded: LoadedHost, model: Model, wanted: Wanted, folder: Pat
         scene="given",
         notes=tuple(notes),
     )
+
+
+def collect_objects(
+    videos: str | Path,
+    *,
+    crop: tuple[int, int],
+    window: Sequence[int],
+    pairs: Sequence[tuple[int, int]],
+    framing: FrontEndOptions | None = None,
+    most: int = MAX_TRAINING,
+    progress: Progress | None = None,
+) -> list[Entry]:
+    """Objects as a bundle's front-end will cut them out: what a detector should be trained on.
+
+    Args:
+        videos: A video, or a folder of them.
+        crop: (height, width) of an object in pixels.
+        window: Frames of its appearance, counted from the one it is found in.
+        pairs: Frames from and to which each flow goes, likewise.
+        framing: How objects are found; None: as the export does when nothing else is asked for.
+        most: Most objects, evenly over all videos.
+        progress: Told what happens.
+
+    Returns:
+        Entries with ``appearance`` uint8 (T, height, width, 3) RGB and ``flow`` float32 (T', height, width,
+        2).
+
+    Raises:
+        PictureError: There are no videos.
+        OptionError: The parts of ``framing`` do not fit.
+        SourceError: A video is damaged.
+    """
+    say = progress or Silent()
+    footage = find_footage(Path(videos), say)
+    inputs, _ = object_ports(*crop, window, pairs)
+    nobody = LoadedHost(
+        name="any host",
+        source=_NoSource(),
+        blocks=(),
+        preprocess=Preprocess(width=crop[1], height=crop[0], resize="opencv-linear"),
+        map_size=None,
+        threshold=None,
+        overrides={},
+        assumptions=(),
+        video=VideoInputs(inputs, 0.0),
+    )
+    model = Model(name="", source=(), digest="")
+    kept: _Sample[Entry] = _Sample(most)
+    with tempfile.TemporaryDirectory(prefix="sspcab-") as scratch:
+        folder = Path(scratch)
+        spec = make_video_front_end(framing or FrontEndOptions(), nobody, footage[0].size, folder)
+        for _, _, request, _ in _requests(source_front_end(nobody, model, spec, folder), footage, say):
+            for number in range(_entries(request)):
+                if kept.takes():
+                    kept.add(entry_of(request, number))
+    return kept.items
+
+
+class _NoSource:
+    """Stands where a source would be: nothing is asked."""
+
+    def infer(self, inputs: Mapping[str, Array]) -> tuple[npt.NDArray[np.float32], None]:
+        raise NotImplementedError(f"no network to ask about {sorted(inputs)}")
+
+    def graph(self) -> ir.Model:
+        raise NotImplementedError("no network")
 
 
 def _check(loaded: LoadedHost, wanted: Wanted) -> None:

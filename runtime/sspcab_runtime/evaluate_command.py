@@ -9,14 +9,25 @@ import click
 import msgspec
 
 from sspcab_edge.command import common_options, json_option
+from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Precision, Target
 from sspcab_runtime.datasets import LAYOUTS, read_dataset
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
 from sspcab_runtime.evaluation import evaluate
-from sspcab_runtime.evaluation_report import Report, check_folder, report_json, report_text, write_report
+from sspcab_runtime.evaluation_report import (
+    Report,
+    check_folder,
+    report_json,
+    report_text,
+    write_report,
+    write_texts,
+)
 from sspcab_runtime.paper import find_published, published_for
 from sspcab_runtime.progress import Progress
+from sspcab_runtime.video_datasets import VIDEO_LAYOUTS, read_videos
+from sspcab_runtime.video_evaluation import evaluate_videos
+from sspcab_runtime.video_report import video_json, video_text
 from sspcab_runtime.worst_cases import draw_worst_cases, worst_cases
 
 __all__ = ["command"]
@@ -27,8 +38,13 @@ __all__ = ["command"]
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option(
     "--layout",
-    type=click.Choice(list(LAYOUTS)),
-    help="How DATASET is laid out. [default: told by its folders]",
+    type=click.Choice([*LAYOUTS, *VIDEO_LAYOUTS]),
+    help="How DATASET is laid out. [default: pictures, told by its folders]",
+)
+@click.option(
+    "--tracks",
+    type=click.Path(path_type=Path),
+    help="Videos: folder with <video>.txt of anomalous regions by track. [default: from masks]",
 )
 @click.option(
     "--paper",
@@ -65,6 +81,7 @@ def command(
     bundle: Path,
     dataset: Path,
     layout: str | None,
+    tracks: Path | None,
     paper: str | None,
     output: Path | None,
     force: bool,
@@ -79,10 +96,20 @@ def command(
 
     DATASET has the layout of MVTec AD (a category, its test folder, or several categories), or folders good,
     normal or ok and bad, anomalous, defect, ng or abnormal, with masks/ beside them. Masks are optional.
+
+    With --layout avenue or shanghaitech it holds videos: frame AUC, RBDC and TBDC are given, with the scores
+    that this device gives and, called non-causal, with those smoothed as in papers.
     """
+    if tracks is not None and layout not in VIDEO_LAYOUTS:
+        raise OptionError("--tracks is about videos: give --layout avenue or shanghaitech")
     if output is not None:
         check_folder(output, force, never=(bundle, dataset))
-    data = read_dataset(dataset, layout)
+    if layout is not None and layout in VIDEO_LAYOUTS:
+        if paper is not None:
+            raise OptionError("--paper is about pictures: the row of a video host is shown by itself")
+        videos = read_videos(dataset, layout, tracks)
+    else:
+        data = read_dataset(dataset, layout)
     row = None if paper is None else find_published(paper)
     with Progress("evaluating") as progress:
         detector = Detector.open(
@@ -95,6 +122,17 @@ def command(
             progress=lambda done, of: progress.update(done, of, "parity inputs, once on this device"),
         )
         with detector:
+            if layout is not None and layout in VIDEO_LAYOUTS:
+                found = evaluate_videos(
+                    detector, videos, layout, lambda done, of: progress.update(done, of, "frames")
+                )
+                plain = video_json(detector, layout, found)
+                text = video_text(detector, layout, found)
+                progress.clear()
+                if output is not None:
+                    write_texts(plain, f"# {bundle.name}\n\n```\n{text}\n```\n", output)
+                click.echo(msgspec.json.encode(plain).decode() if as_json else text)
+                return
             evaluation = evaluate(detector, data, lambda done, of: progress.update(done, of, "pictures"))
             names = [category.name for category in data.categories]
             row = published_for(detector.bundle.manifest.host, names) if row is None else row

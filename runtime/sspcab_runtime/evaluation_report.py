@@ -354,6 +354,21 @@ def write_report(report: Report, sheet: npt.NDArray[np.uint8], folder: Path) -> 
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
+def write_texts(plain: dict[str, Any], markdown: str, folder: Path) -> None:
+    """Write ``report.json`` and ``report.md`` alone; ask :func:`check_folder` first.
+
+    Raises:
+        OutputError: One cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        marked = msgspec.json.encode({"report": _MADE_BY, **plain})
+        _replace(folder / JSON_NAME, msgspec.json.format(marked, indent=2) + b"\n")
+        _replace(folder / MARKDOWN_NAME, markdown.encode())
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
 def _replace(path: Path, data: bytes) -> None:
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from sspcab_runtime.daemon.found import FoundObject
+
 __all__ = [
     "SCHEMA",
     "SEVERITIES",
@@ -74,6 +76,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         peak: The worst frame up to now.
         duration_s: From opening to closing.
         evidence: Where to look.
+        objects: The worst of that frame, where the bundle looks for objects.
     """
 
     schema: int = SCHEMA
@@ -97,6 +100,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     peak: Peak | None = None
     duration_s: float | None = None
     evidence: EvidenceFiles | None = None
+    objects: tuple[FoundObject, ...] | None = None
 
     @property
     def severity(self) -> int:

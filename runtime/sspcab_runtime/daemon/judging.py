@@ -15,6 +15,7 @@ from sspcab_edge.manifest import Artifact
 from sspcab_edge.ports import Array
 from sspcab_edge.protocols import Engine, Frame, FrontEnd, Request, Verdict
 from sspcab_runtime.calls import batch_limit, timed_answer
+from sspcab_runtime.daemon.found import found_objects
 from sspcab_runtime.daemon.messages import JudgedFrame, SlotFrame
 from sspcab_runtime.daemon.slots import Slots
 from sspcab_runtime.frontends.table import open_front_end
@@ -123,19 +124,13 @@ class Judging:
 
     def _answer(self, requests: Sequence[Request]) -> tuple[list[Mapping[str, Array]], dict[str, float]]:
         """What the engine gives for each request: in one call, where they fit into one."""
+        if not all(request.inputs for request in requests):
+            return self._one_by_one(requests)
         sizes = [_entries(request) for request in requests]
         limit = batch_limit(self._engine, None)
         together = len(requests) > 1 and _alike(requests) and (limit is None or sum(sizes) <= limit)
         if not together:
-            answers: list[Mapping[str, Array]] = []
-            stages: dict[str, float] = {}
-            for request in requests:
-                outputs, spent = timed_answer(self._engine, request)
-                # an engine may give views of its own buffers, which its next call overwrites
-                answers.append({name: np.array(array) for name, array in outputs.items()})
-                for stage, milliseconds in spent.items():
-                    stages[stage] = stages.get(stage, 0.0) + milliseconds
-            return answers, stages
+            return self._one_by_one(requests)
         inputs = {
             name: np.concatenate([request.inputs[name] for request in requests])
             for name in requests[0].inputs
@@ -148,9 +143,20 @@ class Judging:
         ]
         return parts, dict(spent)
 
+    def _one_by_one(self, requests: Sequence[Request]) -> tuple[list[Mapping[str, Array]], dict[str, float]]:
+        answers: list[Mapping[str, Array]] = []
+        stages: dict[str, float] = {}
+        for request in requests:
+            outputs, spent = timed_answer(self._engine, request) if request.inputs else ({}, {})
+            # an engine may give views of its own buffers, which its next call overwrites
+            answers.append({name: np.array(array) for name, array in outputs.items()})
+            for stage, milliseconds in spent.items():
+                stages[stage] = stages.get(stage, 0.0) + milliseconds
+        return answers, stages
+
     def _finish(self, item: _Asked, outputs: Mapping[str, Array]) -> JudgedFrame:
         frame = item.frame
-        if not np.isfinite(outputs["score"]).all():
+        if outputs and not np.isfinite(outputs["score"]).all():
             raise EngineError(f"{self._engine.backend} gave a score that is no number")
         verdict = item.camera.front_end.merge(outputs, item.request.context)
         height, width = _leave_map(item.camera.slots, frame.slot, verdict)
@@ -161,6 +167,7 @@ class Judging:
             score=verdict.score,
             map_height=height,
             map_width=width,
+            objects=found_objects(verdict.objects),
         )
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from sspcab_edge.manifest import Quantiles
 from sspcab_runtime.daemon.config import CameraConfig
+from sspcab_runtime.daemon.found import FoundObject
 
 __all__ = [
     "AddCamera",
@@ -257,7 +258,8 @@ class JudgedFrame(msgspec.Struct, frozen=True, kw_only=True):
 
     ``fault`` is the reason why there is no verdict: ``moved`` (registration failed), ``size`` (not the
     bundle's frame), ``bad`` (anything else that is wrong with the picture). ``score`` None without a fault:
-    the front-end is still warming up.
+    the front-end is still warming up. ``objects`` has the worst, where it looks for any. A front-end that
+    looks ahead speaks of the frame before this one, and is shown with this one.
     """
 
     camera: str
@@ -268,6 +270,7 @@ class JudgedFrame(msgspec.Struct, frozen=True, kw_only=True):
     map_width: int = 0
     fault: Literal["moved", "size", "bad"] | None = None
     message: str = ""
+    objects: tuple[FoundObject, ...] | None = None
 
 
 class Judged(_Message, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sspcab_edge.protocols import Verdict
+from sspcab_edge.protocols import ScoredObject, Verdict
 from sspcab_runtime.overlay import draw_overlay
 
 __all__ = ["LatestPicture"]
@@ -23,6 +23,12 @@ class _Latest:
     pixels: npt.NDArray[np.uint8]
     verdict: Verdict | None
     heat: tuple[float, float] | None
+
+
+def _smaller(one: ScoredObject, step: int) -> ScoredObject:
+    """An object in a picture that has every so many pixels."""
+    left, top, right, bottom = one.box
+    return ScoredObject((left // step, top // step, -(-right // step), -(-bottom // step)), one.score)
 
 
 class LatestPicture:
@@ -58,6 +64,8 @@ class LatestPicture:
         small = pixels[::step, ::step].copy()  # the slot is somebody else's soon
         if verdict is not None and verdict.map is not None:
             verdict = replace(verdict, map=verdict.map.copy())
+        if verdict is not None and verdict.objects:
+            verdict = replace(verdict, objects=tuple(_smaller(one, step) for one in verdict.objects))
         latest = _Latest(small, verdict, heat)
         with self._lock:
             self._latest, self._jpeg = latest, None

@@ -21,6 +21,7 @@ from sspcab_runtime.daemon.config import CameraConfig, Config
 from sspcab_runtime.daemon.drift import DriftWatch
 from sspcab_runtime.daemon.events import SYSTEM, Event, Peak
 from sspcab_runtime.daemon.evidence import EvidenceKeeper
+from sspcab_runtime.daemon.found import scored_objects
 from sspcab_runtime.daemon.integrity.judge import CameraJudge
 from sspcab_runtime.daemon.loop import Loop
 from sspcab_runtime.daemon.messages import (
@@ -549,7 +550,7 @@ class Supervisor:
         anomalous = None if frame.score is None or run.threshold is None else frame.score > run.threshold
         verdict = None
         if frame.score is not None:
-            verdict = Verdict(frame.score, run.threshold, anomalous, heat_map)
+            verdict = Verdict(frame.score, run.threshold, anomalous, heat_map, scored_objects(frame.objects))
         run.picture.keep(pixels, verdict, None if ready is None else ready.heat, time.monotonic())
         return heat_map
 
@@ -596,6 +597,7 @@ class Supervisor:
                 "score",
                 bundle=None if ready is None else ready.bundle,
                 artifact=None if ready is None else ready.artifact,
+                objects=frame.objects,
                 **facts,
             )
             run.open[change.zone] = event

@@ -23,6 +23,7 @@ from sspcab_runtime.cache import write_atomically
 from sspcab_runtime.daemon.config import EvidenceConfig
 from sspcab_runtime.daemon.events import Event, EvidenceFiles
 from sspcab_runtime.daemon.evidence.clips import Recent, Still, make_clip, small_jpeg
+from sspcab_runtime.daemon.found import scored_objects
 from sspcab_runtime.overlay import draw_overlay
 
 __all__ = ["EvidenceKeeper"]
@@ -176,7 +177,7 @@ class EvidenceKeeper:
     def _open(self, job: _Opened) -> None:
         event = job.event
         files: dict[str, str] = {}
-        verdict = Verdict(event.score, event.threshold, True, job.heat_map)
+        verdict = Verdict(event.score, event.threshold, True, job.heat_map, scored_objects(event.objects))
         if "frame" in self._config.keep:
             self._write(files, event, "frame", "jpg", lambda: _jpeg(job.pixels))
         if "overlay" in self._config.keep:

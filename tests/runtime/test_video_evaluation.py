@@ -1,0 +1,125 @@
+"""Labelled videos: layouts read, labels and regions right, scores held and smoothed by definition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from sspcab_edge.errors import PictureError
+from sspcab_runtime.video_datasets import read_videos, regions_of_masks
+from sspcab_runtime.video_evaluation import gaussian_smoothed, held
+
+
+def masks(count: int = 12) -> np.ndarray:
+    """A square that moves from frame 3 on, and another one from frame 7 to 9."""
+    found = np.zeros((count, 40, 60), bool)
+    for frame in range(3, count):
+        found[frame, 5:15, 2 * frame : 2 * frame + 10] = True
+    found[7:10, 25:30, 40:50] = True
+    return found
+
+
+def avenue(root: Path, *, matlab: bool) -> Path:
+    (root / "testing_videos").mkdir(parents=True)
+    labels = root / "ground_truth_demo" / "testing_label_mask"
+    labels.mkdir(parents=True)
+    (root / "testing_videos" / "01.avi").touch()
+    if matlab:
+        cells = np.empty((1, 12), object)
+        for number, mask in enumerate(masks()):
+            cells[0, number] = mask.astype(np.uint8)
+        savemat(labels / "1_label.mat", {"volLabel": cells})
+    else:
+        np.save(labels / "01.npy", masks())
+    return root
+
+
+@pytest.mark.parametrize("matlab", [True, False])
+def test_avenue_is_read_as_published_and_from_arrays(tmp_path: Path, matlab: bool) -> None:
+    (video,) = read_videos(avenue(tmp_path, matlab=matlab), "avenue")
+    assert video.name == "01"
+    assert video.labels.tolist() == [False] * 3 + [True] * 9
+    assert video.regions is not None
+    assert sorted(set(video.regions.tracks.tolist())) == [1, 2]
+    assert video.regions.frames[video.regions.tracks == 2].tolist() == [7, 8, 9]
+    assert video.regions.boxes[video.regions.tracks == 2].tolist() == [[40, 25, 49, 29]] * 3
+
+
+def test_shanghaitech_is_read_as_published(tmp_path: Path) -> None:
+    for name in ("frames/01_0014", "test_frame_mask", "test_pixel_mask"):
+        (tmp_path / "testing" / name).mkdir(parents=True)
+    np.save(tmp_path / "testing/test_frame_mask/01_0014.npy", np.arange(12) > 2)
+    (video,) = read_videos(tmp_path, "shanghaitech")
+    assert video.labels.sum() == 9
+    assert video.regions is None
+    np.save(tmp_path / "testing/test_pixel_mask/01_0014.npy", masks())
+    (video,) = read_videos(tmp_path, "shanghaitech")
+    assert video.regions is not None
+    assert len(video.regions.tracks) == 12
+
+
+def test_tracks_come_from_files_where_they_are_given(tmp_path: Path) -> None:
+    root = avenue(tmp_path / "data", matlab=False)
+    (tmp_path / "01.txt").write_text("0,4,1,2,3,4\n0,5,1,2,3,4\n1,6,9,9,12,12\n")
+    (video,) = read_videos(root, "avenue", tmp_path)
+    assert video.regions is not None
+    assert video.regions.tracks.tolist() == [0, 0, 1]
+    assert video.regions.boxes[2].tolist() == [9, 9, 12, 12]
+    (tmp_path / "01.txt").write_text("0,4,1,2,3\n")
+    with pytest.raises(PictureError, match="5 columns, expected track, frame"):
+        read_videos(root, "avenue", tmp_path)
+    (tmp_path / "01.txt").write_text("")
+    assert len(read_videos(root, "avenue", tmp_path)[0].regions.tracks) == 0  # type: ignore[union-attr]
+
+
+def test_what_is_missing_or_damaged_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="testing_videos is no folder"):
+        read_videos(tmp_path, "avenue")
+    root = avenue(tmp_path / "data", matlab=False)
+    label = root / "ground_truth_demo/testing_label_mask/01.npy"
+    label.write_bytes(b"nonsense")
+    with pytest.raises(PictureError, match="cannot be read as labels"):
+        read_videos(root, "avenue")
+    np.save(label, np.zeros((3, 4)))
+    with pytest.raises(PictureError, match=r"shape \(3, 4\)"):
+        read_videos(root, "avenue")
+    label.unlink()
+    with pytest.raises(PictureError, match=r"01.avi has no labels: expected 01.npy"):
+        read_videos(root, "avenue")
+    (root / "testing_videos/01.avi").unlink()
+    with pytest.raises(PictureError, match="holds no test videos"):
+        read_videos(root, "avenue")
+
+
+def test_regions_that_touch_are_one_and_those_that_meet_again_are_another() -> None:
+    found = np.zeros((4, 20, 20), bool)
+    found[0, 2:6, 2:6] = found[1, 4:8, 4:8] = True
+    found[3, 4:8, 4:8] = True
+    regions = regions_of_masks(found)
+    assert regions.tracks.tolist() == [1, 1, 2]
+    assert regions.boxes[0].tolist() == [2, 2, 5, 5]
+
+
+def test_missing_scores_are_held() -> None:
+    nan = np.nan
+    assert held(np.array([nan, nan, 1.0, nan, 3.0, nan])).tolist() == [1, 1, 1, 1, 3, 3]
+    with pytest.raises(PictureError, match="gets no verdict"):
+        held(np.array([nan, nan]))
+
+
+def test_smoothing_is_the_definition() -> None:
+    """A centred Gaussian with zeros around the video, then from 0 to 1."""
+    scores = np.random.default_rng(0).normal(size=50)
+    lifted = scores - scores.min()
+    want = np.zeros(50)
+    weights = [np.exp(-0.5 * (offset / 3.0) ** 2) for offset in range(-4, 5)]
+    for frame in range(50):
+        for offset, weight in zip(range(-4, 5), weights, strict=True):
+            if 0 <= frame + offset < 50:
+                want[frame] += weight / sum(weights) * lifted[frame + offset]
+    want = (want - want.min()) / np.ptp(want)
+    np.testing.assert_allclose(gaussian_smoothed(scores, 9, 3.0), want, atol=1e-12)
+    assert gaussian_smoothed(np.ones(5), 3, 1.0).tolist() == [0.0] * 5
