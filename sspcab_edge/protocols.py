@@ -20,7 +20,7 @@ class Frame:
     """One decoded frame.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB.
+        pixels: (H, W, 3) uint8 RGB, good until the frame's verdict is there: the memory may be used again.
         index: Position in its source, from 0.
         source: The source's URI or path.
         monotonic_s: Monotonic clock when it was decoded, in seconds.

@@ -132,7 +132,7 @@ class Supervisor:
         self._boot = boot_id()
         self._chance = chance or random.Random()
         self._served_s: dict[str, float] = {}
-        self._requests: dict[int, tuple[str, list[tuple[CameraRun, Held]]]] = {}
+        self._requests: dict[tuple[str, int], list[tuple[CameraRun, Held]]] = {}
         self._trouble: dict[str, Fault] = {}
         self._reaped_s = 0.0
         self.stopping = False
@@ -424,7 +424,7 @@ class Supervisor:
             for run, held in sent:
                 self._lost_frame(run, held)
         else:
-            self._requests[request.request] = (bundle.name, sent)
+            self._requests[bundle.name, request.request] = sent
 
     def _lost_frame(self, run: CameraRun, held: Held) -> None:
         run.under_way.remove(held)
@@ -439,7 +439,7 @@ class Supervisor:
 
     def _unanswered(self, bundle: ServedBundle, request: Judge) -> None:
         now = time.monotonic()
-        _, sent = self._requests.pop(request.request, ("", []))
+        sent = self._requests.pop((bundle.name, request.request), [])
         for run, held in sent:
             if run.parts is not None:
                 self._decide(run, run.parts.failed(held.captured.number, "engine", bundle.message, now))
@@ -471,7 +471,7 @@ class Supervisor:
 
     def _judged(self, bundle: ServedBundle, request: Judge, answer: Judged) -> None:
         now = time.monotonic()
-        _, sent = self._requests.pop(request.request, ("", []))
+        sent = self._requests.pop((bundle.name, request.request), [])
         for (run, held), frame in zip(sent, answer.frames, strict=True):
             run.under_way.remove(held)
             if held.connection is not run.connection:  # the camera was lost meanwhile

@@ -14,6 +14,7 @@ from sspcab_edge.manifest import Artifact, Manifest
 from sspcab_edge.ports import Array
 from sspcab_edge.preprocess import prepare
 from sspcab_edge.protocols import Frame, Request, Verdict
+from sspcab_runtime.frontends.keeping import kept
 from sspcab_runtime.frontends.scores import on_source_scale
 from sspcab_runtime.frontends.view import open_view
 
@@ -59,7 +60,7 @@ class Clip:
         if frame.pixels.shape != self._shape:
             self.reset()
             self._shape = frame.pixels.shape
-        self._ring.append(small)
+        self._ring.append(kept(small, frame))
         if len(self._ring) < self.length:
             return Request({})
         return Request({"frames": np.stack(self._ring)[None]})

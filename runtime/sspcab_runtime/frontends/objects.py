@@ -18,6 +18,7 @@ from sspcab_edge.ports import Array
 from sspcab_edge.protocols import Frame, Request, ScoredObject, Verdict
 from sspcab_runtime.frontends.boxes import Boxes, grown, no_boxes, scaled
 from sspcab_runtime.frontends.flow import FlowField, Flows
+from sspcab_runtime.frontends.keeping import kept
 from sspcab_runtime.frontends.proposals import open_proposer
 from sspcab_runtime.frontends.scores import on_source_scale
 from sspcab_runtime.frontends.view import View, open_view
@@ -118,7 +119,7 @@ class ObjectFrontEnd:
             self._forget()
             self._shape = frame.pixels.shape
         boxes = self._judged_boxes(self._proposer.propose(pixels), pixels)
-        self._ring.append(_Seen(self._number, frame, pixels, boxes))
+        self._ring.append(_Seen(self._number, frame, kept(pixels, frame), boxes))
         if self._flows is not None:
             self._flows.add(self._number, pixels)
             self._flows.forget(self._number - self.behind - self.ahead)

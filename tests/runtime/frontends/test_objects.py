@@ -23,12 +23,13 @@ from sspcab_edge.manifest import (
     Objects,
     Preprocess,
     Proposals,
+    Region,
     ScoreMap,
     decode_manifest,
     encode_manifest,
 )
 from sspcab_edge.ports import clip_ports, object_ports
-from sspcab_edge.protocols import Frame, Request, Verdict
+from sspcab_edge.protocols import Frame, FrontEnd, Request, Verdict
 from sspcab_runtime.frontends.clip import Clip
 from sspcab_runtime.frontends.objects import ObjectFrontEnd
 from sspcab_runtime.frontends.proposals.detector import letterbox, read_head
@@ -306,12 +307,17 @@ def test_manifests_that_contradict_themselves_are_refused(
         decode_manifest(encode_manifest(made(**change)))
 
 
-def test_clips_wait_for_their_frames_and_begin_anew(plain: Manifest) -> None:
+def clips(plain: Manifest) -> Manifest:
+    """A manifest of a host that looks at three frames at a time."""
     inputs, outputs = clip_ports(3, HEIGHT, WIDTH, None)
-    manifest = msgspec.structs.replace(
+    return msgspec.structs.replace(
         plain, inputs=inputs, outputs=outputs, front_end=FrontEndSpec(kind="clip"),
         preprocess=Preprocess(width=WIDTH, height=HEIGHT, resize="opencv-linear"),
     )  # fmt: skip
+
+
+def test_clips_wait_for_their_frames_and_begin_anew(plain: Manifest) -> None:
+    manifest = clips(plain)
     assert decode_manifest(encode_manifest(manifest)).front_end.kind == "clip"
     front_end = open_front_end(manifest, manifest.artifacts[0], 0.5, None)
     assert isinstance(front_end, Clip)
@@ -323,6 +329,40 @@ def test_clips_wait_for_their_frames_and_begin_anew(plain: Manifest) -> None:
     assert front_end.merge({"score": np.array([0.7], np.float32)}, None).anomalous is True
     other = np.asarray(cv2.resize(pictures[0], (80, 48)), np.uint8)
     assert not front_end.push(frame(other, 5)).inputs
+
+
+def asked(front_end: FrontEnd, pictures: Sequence[Pixels], memory: Pixels | None) -> list[Request]:
+    """What is asked of the engine; with ``memory`` every frame lies there, as in the slots of the daemon."""
+    requests = []
+    for index, pixels in enumerate(pictures):
+        if memory is not None:
+            memory[:] = pixels
+        request = front_end.push(frame(pixels if memory is None else memory, index))
+        if request is not None and request.inputs:
+            requests.append(request)
+    return requests
+
+
+@pytest.mark.parametrize("kind", ["objects", "region", "clip"])
+def test_frames_are_remembered_when_their_memory_is_used_again(
+    made: Made, plain: Manifest, kind: str
+) -> None:
+    manifest = made(window=(-2, -1, 0))
+    if kind == "region":
+        region = Region(left=8, top=8, width=120, height=80)
+        manifest = msgspec.structs.replace(
+            manifest, front_end=msgspec.structs.replace(manifest.front_end, region=region)
+        )
+    elif kind == "clip":
+        manifest = clips(plain)
+    fresh, again = (
+        asked(open_front_end(manifest, manifest.artifacts[0], 0.5, None), moving(9), memory)
+        for memory in (None, np.empty_like(scene()))
+    )
+    assert len(fresh) == len(again) > 3
+    for one, other in zip(fresh, again, strict=True):
+        for name, array in one.inputs.items():
+            assert np.array_equal(array, other.inputs[name])
 
 
 def head(kind: Any, shape: tuple[int | str, ...], **more: Any) -> DetectorHead:
