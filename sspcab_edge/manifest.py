@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from itertools import pairwise
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -22,11 +22,13 @@ from sspcab_edge.ports import CONTRACT_VERSION, Port
 __all__ = [
     "MANIFEST_NAME",
     "SCHEMA",
+    "VIDEO_KINDS",
     "Artifact",
     "Calibration",
     "Decision",
     "DetectorHead",
     "FileEntry",
+    "FlowNetwork",
     "FlowSpec",
     "FrameSize",
     "FrontEndSpec",
@@ -57,7 +59,12 @@ MANIFEST_NAME = "manifest.json"
 Target = Literal["onnx", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]
 ResizeFilter = Literal["opencv-linear", "antialias-linear"]
+FrontEndKind = Literal["whole-frame", "tiles", "clip", "objects"]
 Policy = Literal["false-alarm-rate", "quantile", "best-f1", "checkpoint", "given", "none"]
+
+
+VIDEO_KINDS: Final = ("clip", "objects")
+"""Front-ends that look at several frames of one camera, and so at videos instead of pictures."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -193,15 +200,37 @@ class Proposals(_Record, frozen=True, kw_only=True):
     detector: DetectorHead | None = None
 
 
-class FlowSpec(_Record, frozen=True, kw_only=True):
-    """How optical flow is computed: by dense inverse search (DIS, Kroeger et al., ECCV 2016).
+class FlowNetwork(_Record, frozen=True, kw_only=True):
+    """A network of the bundle that computes optical flow, and how it is asked.
 
-    On grey frames of this size in pixels, which are the pixels that flow is measured in.
+    ``file`` is an ONNX file that takes two frames of the size of its :class:`FlowSpec`, ``first`` and
+    ``second``: both uint8 (1, height, width, 3) RGB, or both float32 (1, 3, height, width) RGB, where 0 and
+    255 have become ``low`` and ``high``. ``output`` is float32 (1, 2, h, w), or (1, h, w, 2): how far each
+    pixel of the first frame moved right and down to the second, in pixels of ``width`` x ``height``. Where
+    h and w are smaller than that, the field is enlarged and its values stay.
+    """
+
+    file: str
+    first: str
+    second: str
+    output: str
+    pixels: bool
+    shape: tuple[int | str, ...]
+    low: float = 0.0
+    high: float = 255.0
+
+
+class FlowSpec(_Record, frozen=True, kw_only=True):
+    """How optical flow is computed, on frames of this size in pixels: the pixels that it is measured in.
+
+    By ``network``, or without one by dense inverse search on grey frames (DIS, Kroeger et al., ECCV 2016,
+    arXiv 1603.03590), as thoroughly as ``preset`` says.
     """
 
     width: int
     height: int
     preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
+    network: FlowNetwork | None = None
 
 
 class Objects(_Record, frozen=True, kw_only=True):
@@ -229,7 +258,7 @@ class FrontEndSpec(_Record, frozen=True, kw_only=True):
     is not judged.
     """
 
-    kind: Literal["whole-frame", "tiles", "clip", "objects"] = "whole-frame"
+    kind: FrontEndKind = "whole-frame"
     frame: FrameSize | None = None
     registration: Registration | None = None
     region: Region | None = None
@@ -525,6 +554,8 @@ def _front_end_files(spec: FrontEndSpec) -> list[str]:
     files = [] if spec.mask is None else [spec.mask]
     if spec.objects is not None and spec.objects.proposals.detector is not None:
         files.append(spec.objects.proposals.detector.file)
+    if spec.objects is not None and spec.objects.flow is not None and spec.objects.flow.network is not None:
+        files.append(spec.objects.flow.network.file)
     return files if spec.registration is None else [*files, spec.registration.reference]
 
 
@@ -602,6 +633,14 @@ def _check_objects(objects: Objects, frame: FrameSize | None) -> None:
         raise BundleError(
             f"{MANIFEST_NAME} computes flow at {flow.width}x{flow.height} pixels, expected 8 to "
             f"{MAX_FLOW_SIDE} along each side"
+        )
+    network = None if flow is None else flow.network
+    if network is not None and not (
+        math.isfinite(network.low) and math.isfinite(network.high) and network.low < network.high
+    ):
+        raise BundleError(
+            f"{MANIFEST_NAME} has a flow network for pixels from {network.low:g} to {network.high:g}, "
+            "expected two rising numbers"
         )
     head = proposals.detector
     if head is not None and not (0 < head.confidence < 1 and 0 < head.overlap <= 1):

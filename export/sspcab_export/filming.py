@@ -78,6 +78,7 @@ def gather_footage(loaded: LoadedHost, model: Model, wanted: Wanted, folder: Pat
         EdgeError: Videos, front-end or source are not fit for it.
     """
     _check(loaded, wanted)
+    loaded = _scaled(loaded, wanted.framing.flow_scale)
     if wanted.calibration is None:
         return _without_videos(loaded, model, wanted, folder, say)
     say.stage("reading videos")
@@ -227,6 +228,16 @@ def _check(loaded: LoadedHost, wanted: Wanted) -> None:
         raise OptionError("areas and boxes are in pixels of a frame: say its size with --frame-size HxW")
 
 
+def _scaled(loaded: LoadedHost, scale: float) -> LoadedHost:
+    """The host, its flow in pixels times ``scale``."""
+    assert loaded.video is not None
+    inputs = tuple(
+        msgspec.structs.replace(port, scale=port.scale * scale) if port.pairs else port
+        for port in loaded.video.inputs
+    )
+    return replace(loaded, video=replace(loaded.video, inputs=inputs))
+
+
 def _without_videos(
     loaded: LoadedHost, model: Model, wanted: Wanted, folder: Path, say: Progress
 ) -> Gathered:
@@ -291,8 +302,11 @@ def _fitted(
     say.stage(f"fitting the host to {len(kept.items)} objects")
     fitted = host.fit(kept.items, lambda done: say.step(done, len(kept.items)))
     model = msgspec.structs.replace(model, overrides=fitted.overrides, assumptions=fitted.assumptions)
-    if spec.objects is not None and fitted.video is not None and fitted.video.empty_score is not None:
-        objects = msgspec.structs.replace(spec.objects, empty_score=fitted.video.empty_score)
+    assert fitted.video is not None
+    empty_score = fitted.video.empty_score
+    fitted = replace(fitted, video=VideoInputs(_ports(host), empty_score))
+    if spec.objects is not None and empty_score is not None:
+        objects = msgspec.structs.replace(spec.objects, empty_score=empty_score)
         spec = msgspec.structs.replace(spec, objects=objects)
     return fitted, model, spec
 

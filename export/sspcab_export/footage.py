@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from sspcab_edge.errors import PictureError
-from sspcab_edge.preprocess import PICTURE_SUFFIXES
 from sspcab_edge.protocols import Frame
 from sspcab_export.progress import Progress
 from sspcab_runtime.sources import open_source
+from sspcab_runtime.sources.films import find_films
 
-__all__ = ["VIDEO_SUFFIXES", "Footage", "Use", "find_footage", "frames_of"]
-
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
-"""Files that are taken for videos."""
+__all__ = ["Footage", "Use", "find_footage", "frames_of"]
 
 Use = Literal["fit", "ranges", "judge"]
 
@@ -67,22 +64,11 @@ def find_footage(path: Path, say: Progress) -> tuple[Footage, ...]:
         SourceError: A video cannot be opened or is damaged.
         MissingPackageError: PyAV is not installed.
     """
-    if not path.exists():
-        raise PictureError(f"{path} does not exist, expected a video or a folder of videos", str(path))
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
-    folders = sorted(
-        {p.parent for p in files if p.suffix.lower() in PICTURE_SUFFIXES} if path.is_dir() else ()
-    )
+    films = find_films(path)
     found = []
-    for number, one in enumerate([*videos, *folders], 1):
+    for number, one in enumerate(films, 1):
         found.append(_measured(one, path))
-        say.step(number, len(videos) + len(folders))
-    if not found:
-        known = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise PictureError(
-            f"{path} holds no videos ({known}) and no folders of frames: this host looks at videos", str(path)
-        )
+        say.step(number, len(films))
     return tuple(found)
 
 

@@ -37,7 +37,8 @@ _OVERLAP_SHARE = 4
 _MARGIN_SHARE = 4
 
 _ABOUT_OBJECTS = (
-    "proposals", "detector", "classes", "confidence", "min_area", "max_objects", "flow_size", "smoothing"
+    "proposals", "detector", "classes", "confidence", "min_area", "max_objects", "flow", "flow_range",
+    "flow_size", "flow_preset", "flow_scale", "smoothing",
 )  # fmt: skip
 
 Polygon = tuple[tuple[int, int], ...]
@@ -68,7 +69,11 @@ class FrontEndOptions:
         confidence: Of the detector, below which nothing is found.
         min_area: Smallest object in pixels; None: a 1500th of the frame.
         max_objects: Most objects of a frame that are judged.
-        flow_size: (height, width) at which flow is computed; None: 320 pixels wide.
+        flow: ONNX file of an optical flow network; None: dense inverse search (DIS).
+        flow_range: What pixels 0 and 255 are to it, where it takes float32.
+        flow_size: (height, width) at which DIS runs; None: 320 pixels wide.
+        flow_preset: How thoroughly it does.
+        flow_scale: What flow is multiplied by, so that it is as large as in training.
         smoothing: Frames that a score is averaged over, the judged one last.
     """
 
@@ -91,7 +96,11 @@ class FrontEndOptions:
     confidence: float | None = None
     min_area: int | None = None
     max_objects: int = 64
+    flow: Path | None = None
+    flow_range: tuple[float, float] = (0.0, 255.0)
     flow_size: tuple[int, int] | None = None
+    flow_preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
+    flow_scale: float = 1.0
     smoothing: int = 1
 
     def __post_init__(self) -> None:
@@ -104,12 +113,22 @@ class FrontEndOptions:
         Raises:
             OptionError: One was given.
         """
-        for name in _ABOUT_OBJECTS:
+        self._refuse(_ABOUT_OBJECTS, f"is about objects: {host} looks at none, leave it out")
+
+    def refuse_flow(self, host: str) -> None:
+        """Refuse options about optical flow, for a host that takes none.
+
+        Raises:
+            OptionError: One was given.
+        """
+        flow = [name for name in _ABOUT_OBJECTS if name.startswith("flow")]
+        self._refuse(flow, f"is of no use for {host}: its graph takes no flow")
+
+    def _refuse(self, names: Sequence[str], why: str) -> None:
+        for name in names:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 option = {"classes": "detector-class", "confidence": "detector-confidence"}.get(name, name)
-                raise OptionError(
-                    f"--{option.replace('_', '-')} is about objects: {host} looks at none, leave it out"
-                )
+                raise OptionError(f"--{option.replace('_', '-')} {why}")
 
     @property
     def plain(self) -> bool:

@@ -254,7 +254,24 @@ front_end_options = _group(
         help="Videos: most objects of a frame that are judged.",
     ),
     click.option(
-        "--flow-size", type=Size(), help="Videos: size at which optical flow is computed. [default: 320 wide]"
+        "--flow", type=click.Path(path_type=Path), metavar="FILE.onnx",
+        help="Videos: optical flow is what this network says of two frames. [default: dense inverse search]",
+    ),
+    click.option(
+        "--flow-range", type=Numbers("LOW:HIGH", ":", (2,), "0:1"), default=(0.0, 255.0), metavar="LOW:HIGH",
+        help="With --flow: what pixels 0 and 255 are to it. [default: 0:255]",
+    ),
+    click.option(
+        "--flow-size", type=Size(), help="Videos: size at which inverse search runs. [default: 320 wide]"
+    ),
+    click.option(
+        "--flow-preset", type=click.Choice(("ultrafast", "fast", "medium")), default="ultrafast",
+        show_default=True, help="Videos: how thorough inverse search is.",
+    ),
+    click.option(
+        "--flow-scale", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
+        help="Videos: what flow is multiplied by, so that it is as large as in training: 3.2, where that was "
+        "in pixels of frames 1024 wide and is in those of 320 here.",
     ),
     click.option(
         "--smoothing", type=click.IntRange(min=1), default=1, show_default=True,
@@ -270,7 +287,7 @@ _HOST = (
 _FRONT_END = (
     "frame_size", "region", "reference", "motion", "max_shift", "max_angle", "zones", "mask", "tiles",
     "overlap", "margin", "batch", "levels", "proposals", "detector", "classes", "confidence", "min_area",
-    "max_objects", "flow_size", "smoothing",
+    "max_objects", "flow", "flow_range", "flow_size", "flow_preset", "flow_scale", "smoothing",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,15 +19,18 @@ from sspcab_edge.decision import (
     threshold_from_quantile,
     threshold_from_rate,
 )
-from sspcab_edge.errors import EngineError, GateError, OptionError
-from sspcab_edge.manifest import Decision
+from sspcab_edge.errors import GateError, OptionError
+from sspcab_edge.manifest import VIDEO_KINDS, Decision, Manifest
 from sspcab_edge.preprocess import find_pictures
+from sspcab_edge.protocols import Source
 from sspcab_runtime.attestation import record_attestation
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
 from sspcab_runtime.pipeline import Failure
 from sspcab_runtime.progress import Progress
 from sspcab_runtime.replay import judge_replay, replay
+from sspcab_runtime.sources import open_source
+from sspcab_runtime.sources.films import find_films
 from sspcab_runtime.sources.pictures import Pictures
 from sspcab_runtime.tables import number, table
 
@@ -46,18 +50,19 @@ def fit(
 ) -> Bundle:
     """Give a bundle a threshold that suits its site, as its next release.
 
-    The pictures are run through the runtime, as live frames are. The parity pack is replayed under the new
-    threshold before the manifest is replaced, so that the bundle still proves itself afterwards.
+    The pictures, or videos of hosts that look at those, are run through the runtime, as live frames are. The
+    parity pack is replayed under the new threshold before the manifest is replaced, so that the bundle still
+    proves itself afterwards.
 
     Args:
         bundle_path: The bundle, which must be writable.
-        folder: Normal pictures; None only with ``threshold``.
+        folder: Normal pictures or videos; None only with ``threshold``.
         rate: Share of normal frames that may be flagged; 0.01 when nothing else is given.
         quantile: Instead, the quantile of the normal scores.
         threshold: Instead, this value.
         backend: Which backend scores the pictures; None takes the first installed one.
         threads: For one inference.
-        progress: Called with (pictures scored, pictures in all).
+        progress: Called with (frames seen, frames in all).
 
     Raises:
         OptionError: More than one of ``rate``, ``quantile`` and ``threshold``, or one out of range.
@@ -71,12 +76,12 @@ def fit(
     if threshold is not None and not math.isfinite(threshold):
         raise OptionError(f"threshold is {threshold}, expected a finite number")
     if folder is None and threshold is None:
-        raise OptionError("give a folder of normal pictures, or a threshold")
-    pictures = None if folder is None else find_pictures(Path(folder))
+        raise OptionError("give a folder of normal pictures (or videos), or a threshold")
     with Detector.open(bundle_path, backend=backend, threads=threads, prove=False) as detector:
         bundle, artifact = detector.bundle, detector.artifact
+        sources = () if folder is None else _sources(bundle.manifest, Path(folder))
         compared = replay(bundle, artifact, detector.engine)
-        scores = [] if pictures is None else normal_scores(detector, pictures, progress)
+        scores = normal_scores(detector, sources, progress)
         decision = _decide(scores, rate, quantile, threshold)
         on = f"{detector.engine.backend} {detector.engine.version}"
         parity = judge_replay(artifact, compared, decision.threshold, on)
@@ -95,25 +100,48 @@ def fit(
 
 
 def normal_scores(
-    detector: Detector, pictures: Sequence[Path], progress: Callable[[int, int], None] | None = None
+    detector: Detector,
+    sources: Sequence[Callable[[], Source]],
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[float]:
-    """The score of every picture.
+    """The score of every frame that has one; a front-end that warms up gives none.
+
+    Args:
+        detector: Open.
+        sources: Each opens pictures, or one video, which are taken from their beginning.
+        progress: Called with (frames seen, frames in all, as far as that is known).
 
     Raises:
-        PictureError: One cannot be decoded.
-        EngineError: One has no score.
+        PictureError: A frame cannot be decoded.
+        OptionError: No frame of a source has a score.
+        EngineError: The engine failed.
     """
-    scores = []
-    with closing(Pictures("fit", pictures)) as source:
-        for result in detector.stream(source):
-            if isinstance(result, Failure):
-                raise result.error
-            if result.verdict.score is None:
-                raise EngineError(f"{result.frame.path} got no score")
-            scores.append(result.verdict.score)
-            if progress is not None:
-                progress(len(scores), len(pictures))
+    scores: list[float] = []
+    seen = 0
+    for opened in sources:
+        detector.front_end.reset()
+        before = len(scores)
+        with closing(opened()) as source:
+            total = seen + (source.count or 0)
+            for result in detector.stream(source):
+                if isinstance(result, Failure):
+                    raise result.error
+                if result.verdict.score is not None:
+                    scores.append(result.verdict.score)
+                seen += 1
+                if progress is not None:
+                    progress(seen, max(seen, total))
+            if len(scores) == before:
+                raise OptionError(f"no frame of {source.uri} gets a score: it is too short to warm up on")
     return scores
+
+
+def _sources(manifest: Manifest, folder: Path) -> list[Callable[[], Source]]:
+    """What the bundle's front-end looks at: all pictures as one source, or every video."""
+    if manifest.front_end.kind in VIDEO_KINDS:
+        return [partial(open_source, str(film)) for film in find_films(folder)]
+    pictures = find_pictures(folder)
+    return [lambda: Pictures("fit", pictures)]
 
 
 def _decide(
@@ -150,7 +178,10 @@ def command(
     backend: str | None,
     as_json: bool,
 ) -> None:
-    """Fit the threshold of BUNDLE to the normal pictures in DIR and write it as the next release."""
+    """Fit the threshold of BUNDLE to the normal pictures in DIR and write it as the next release.
+
+    For detectors of clips or objects DIR holds videos, or is one.
+    """
     before = Bundle.open(bundle).manifest
     with Progress("scoring normal pictures") as progress:
         after = fit(

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import MissingPackageError, PictureError
+from sspcab_runtime.sources.films import VIDEO_SUFFIXES
 
 __all__ = ["VIDEO_LAYOUTS", "LabelledVideo", "Regions", "read_videos", "regions_of_masks"]
 
@@ -95,14 +96,13 @@ def read_videos(folder: Path, layout: str, tracks: Path | None = None) -> tuple[
 
 
 _Found = list[tuple[Path, Path | None, Path | None]]
-_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".mpg", ".webm")
 
 
 def _find_avenue(folder: Path) -> _Found:
     videos = _folder(folder / "testing_videos", "avenue")
     masks = _folder(folder / "ground_truth_demo" / "testing_label_mask", "avenue")
     found: _Found = []
-    for path in sorted(p for p in videos.iterdir() if p.suffix.lower() in _SUFFIXES):
+    for path in sorted(p for p in videos.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
         own = path.stem.lstrip("0") or "0"
         names = [f"{path.stem}.npy", f"{path.stem}_label.mat", f"{own}_label.mat", f"{own}.npy"]
         found.append((path, None, _first(masks, names, path)))
@@ -115,7 +115,7 @@ def _find_shanghaitech(folder: Path) -> _Found:
     labels = _folder(testing / "test_frame_mask", "shanghaitech")
     masks = testing / "test_pixel_mask"
     found: _Found = []
-    for path in sorted(p for p in frames.iterdir() if p.is_dir() or p.suffix.lower() in _SUFFIXES):
+    for path in sorted(p for p in frames.iterdir() if p.is_dir() or p.suffix.lower() in VIDEO_SUFFIXES):
         mask = masks / f"{path.stem}.npy"
         own = _first(labels, [f"{path.stem}.npy"], path)
         found.append((path, own, mask if mask.exists() else None))

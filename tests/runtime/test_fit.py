@@ -150,7 +150,7 @@ def test_options_that_make_no_sense(
 
 
 def test_nothing_to_fit_to(pristine: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="give a folder of normal pictures, or a threshold"):
+    with pytest.raises(OptionError, match="give a folder of normal pictures"):
         fit(pristine, None)
     with pytest.raises(PictureError, match="holds no pictures"):
         fit(pristine, tmp_path)

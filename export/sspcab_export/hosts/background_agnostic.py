@@ -102,7 +102,8 @@ class BackgroundAgnostic(nn.Module):
 
     def forward(self, appearance: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
         """uint8 (N, 1, H, W, 3) RGB, float32 (N, 2, H, W, 2) -> scores (N,), 0 normal to 1."""
-        picture = appearance[:, 0].float().permute(0, 3, 1, 2) / 255
+        # TensorRT wants a cast behind every uint8 input, before anything else
+        picture = appearance.float()[:, 0].permute(0, 3, 1, 2) / 255
         if self.grey:
             picture = (picture * self.luma).sum(dim=1, keepdim=True)
         moved = flow.permute(0, 1, 4, 2, 3)

@@ -17,8 +17,8 @@ from sspcab_edge.manifest import Artifact, Manifest
 from sspcab_edge.ports import Array
 from sspcab_edge.protocols import Frame, Request, ScoredObject, Verdict
 from sspcab_runtime.frontends.boxes import Boxes, grown, no_boxes, scaled
-from sspcab_runtime.frontends.flow import FlowField, Flows
 from sspcab_runtime.frontends.keeping import kept
+from sspcab_runtime.frontends.optical_flow import FlowField, open_flows
 from sspcab_runtime.frontends.proposals import open_proposer
 from sspcab_runtime.frontends.scores import on_source_scale
 from sspcab_runtime.frontends.view import View, open_view
@@ -66,7 +66,7 @@ class ObjectFrontEnd:
         manifest: Of the bundle; its front-end has ``frame`` and ``objects``, its ports their time windows.
         artifact: Says how its scores are mapped onto the source's scale.
         threshold: On the source's scale, or None for scores without labels.
-        folder: The bundle's, where the front-end has a mask or a detector.
+        folder: The bundle's, where the front-end has a mask, a detector or a flow network.
 
     Attributes:
         behind: How many frames before the judged one are needed.
@@ -74,8 +74,8 @@ class ObjectFrontEnd:
 
     Raises:
         BundleError: The manifest says nothing of objects, or a file of the front-end cannot be read.
-        MissingPackageError: A detector has no engine here.
-        EngineError: A detector's file is refused.
+        MissingPackageError: A detector or a flow network has no engine here.
+        EngineError: The file of one is refused.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ObjectFrontEnd:
         self._scale = np.float32(1.0 if flow is None else flow.scale)
         if self._pairs and spec.objects.flow is None:
             raise BundleError("the graph takes flow, and the front-end does not say how: export it again")
-        self._flows = None if spec.objects.flow is None else Flows(spec.objects.flow)
+        self._flows = None if spec.objects.flow is None else open_flows(spec.objects.flow, folder)
         offsets = [*self._window, *(offset for pair in self._pairs for offset in pair), 0]
         self.behind, self.ahead = -min(offsets), max(offsets)
         self._inside = read_inside(spec, folder)

@@ -11,13 +11,10 @@ import numpy.typing as npt
 from sspcab_edge.errors import BundleError, EngineError
 from sspcab_edge.manifest import DetectorHead, Proposals
 from sspcab_edge.ports import Array, Port
-from sspcab_runtime.engines.table import installed, load_engine
 from sspcab_runtime.frontends.boxes import Boxes, plausible
+from sspcab_runtime.frontends.side_network import open_side_network
 
 __all__ = ["Candidates", "ObjectDetector", "letterbox", "read_head"]
-
-_BACKENDS = ("openvino", "onnxruntime")
-"""Those that read an ONNX file as it is, the faster one on CPUs first."""
 
 _GREY = 114
 """What YOLO's authors fill margins with."""
@@ -46,14 +43,13 @@ class ObjectDetector:
                 "proposals of a detector need its file: open the front-end with the bundle's folder"
             )
         self._spec, self._head = spec, head
-        backend = next((name for name in _BACKENDS if installed(name)), _BACKENDS[-1])
         size: tuple[int, ...] = (1, 3, head.height, head.width)
         dtype, layout = "float32", "NCHW"
         if head.head == "boxes":
             size, dtype, layout = (1, head.height, head.width, 3), "uint8", "NHWC"
         taken = Port(name=head.input, dtype=dtype, shape=size, layout=layout, colour="RGB")
         given = Port(name=head.output, dtype="float32", shape=head.shape, layout="NKB")
-        self._engine = load_engine(backend, folder / head.file, (taken,), (given,))
+        self._engine = open_side_network(folder / head.file, (taken,), given)
 
     def propose(self, pixels: npt.NDArray[np.uint8]) -> Boxes:
         """Boxes in one frame, after non-maximum suppression by class."""

@@ -1,0 +1,34 @@
+"""Where the videos are in what a user names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sspcab_edge.errors import PictureError
+from sspcab_edge.preprocess import PICTURE_SUFFIXES
+
+__all__ = ["VIDEO_SUFFIXES", "find_films"]
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
+"""Files that are taken for videos."""
+
+
+def find_films(path: Path) -> tuple[Path, ...]:
+    """Every video at or below ``path``, then every folder there that holds pictures: its frames, by name.
+
+    Raises:
+        PictureError: There is none.
+    """
+    if not path.exists():
+        raise PictureError(f"{path} does not exist, expected a video or a folder of videos", str(path))
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
+    folders = sorted(
+        {p.parent for p in files if p.suffix.lower() in PICTURE_SUFFIXES} if path.is_dir() else ()
+    )
+    if not videos and not folders:
+        known = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise PictureError(
+            f"{path} holds no videos ({known}) and no folders of frames: this host looks at videos", str(path)
+        )
+    return (*videos, *folders)
