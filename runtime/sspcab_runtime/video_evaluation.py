@@ -25,13 +25,40 @@ from sspcab_runtime.pipeline import Failure
 from sspcab_runtime.sources import open_source
 from sspcab_runtime.video_datasets import LabelledVideo
 
-__all__ = ["FILTERS", "FrameAreas", "VideoEvaluation", "evaluate_videos", "gaussian_smoothed", "held"]
+__all__ = [
+    "FILTERS",
+    "FrameAreas",
+    "PaperFilter",
+    "VideoEvaluation",
+    "evaluate_videos",
+    "gaussian_smoothed",
+    "held",
+]
 
 Floats = npt.NDArray[np.float64]
 
-FILTERS: dict[str, tuple[int, float]] = {"avenue": (37, 11.0), "shanghaitech": (900, 282.0)}
-"""Length in frames and standard deviation of the Gaussian by which the authors' group smooths each video's
-scores (Ristea et al., AED-MAE, CVPR 2024), by layout. It reaches as far into the future as into the past."""
+
+@dataclass(frozen=True, slots=True)
+class PaperFilter:
+    """How papers smooth each video's scores.
+
+    Attributes:
+        length: Of the Gaussian, in frames.
+        sigma: Its standard deviation, in frames.
+        unit: Whether each video's scores are brought to 0 to 1 afterwards.
+    """
+
+    length: int
+    sigma: float
+    unit: bool
+
+
+FILTERS: dict[str, PaperFilter] = {
+    "avenue": PaperFilter(37, 11.0, unit=False),
+    "shanghaitech": PaperFilter(900, 282.0, unit=True),
+}
+"""As the authors' group does (Ristea et al., AED-MAE, CVPR 2024), by layout. They reach as far into the
+future as into the past."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +136,7 @@ def evaluate_videos(
         if objects is not None and video.regions is not None:
             regions.append(_regions(video, objects, size))
     elapsed = time.perf_counter() - start
-    length, sigma = FILTERS[layout]
-    smooth = [(gaussian_smoothed(scores, length, sigma), labels) for scores, labels in series]
+    smooth = [(gaussian_smoothed(scores, FILTERS[layout]), labels) for scores, labels in series]
     labels = np.concatenate([own for _, own in series])
     flagged = None
     if detector.threshold is not None:
@@ -145,17 +171,20 @@ def held(scores: Floats, name: str = "a video") -> Floats:
     return np.asarray(scores[np.where(last < 0, known[0], last)])
 
 
-def gaussian_smoothed(scores: Floats, length: int, sigma: float) -> Floats:
-    """One video's scores by a Gaussian of so many frames, centred, with zeros around the video; then 0 to 1.
+def gaussian_smoothed(scores: Floats, by: PaperFilter) -> Floats:
+    """One video's scores by a centred Gaussian, with the video's least score around it.
 
-    As the authors' group does (AED-MAE): correlation with zero padding, minimum and maximum per video.
+    Padding is zero for scores that begin at zero, as the authors' do.
     """
-    half = length // 2
-    kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
-    lifted = scores - scores.min()
-    padded = np.convolve(lifted, kernel / kernel.sum(), mode="full")[half : half + len(scores)]
-    spread = padded.max() - padded.min()
-    return np.asarray((padded - padded.min()) / spread if spread > 0 else np.zeros_like(padded))
+    half = by.length // 2
+    kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / by.sigma) ** 2)
+    low = scores.min()
+    full = np.convolve(scores - low, kernel / kernel.sum(), mode="full")
+    smooth = full[half : half + len(scores)] + low
+    if not by.unit:
+        return np.asarray(smooth)
+    spread = np.ptp(smooth)
+    return np.asarray((smooth - smooth.min()) / spread if spread > 0 else np.zeros_like(smooth))
 
 
 def _further(progress: Callable[[int, int], None], done: int, total: int, own: int) -> None:

@@ -53,7 +53,7 @@ def video_json(detector: Detector, layout: str, found: VideoEvaluation) -> dict[
     """The object of ``--json``."""
     manifest = detector.bundle.manifest
     row = published_video(manifest.host, layout)
-    length, sigma = FILTERS[layout]
+    smoothed = FILTERS[layout]
     return {
         "schema": 1,
         "bundle": str(detector.bundle.path),
@@ -67,7 +67,7 @@ def video_json(detector: Detector, layout: str, found: VideoEvaluation) -> dict[
         "anomalous": found.anomalous,
         "without_verdict": found.silent,
         "causal": asdict(found.causal),
-        "noncausal": {**asdict(found.noncausal), "filter": {"length": length, "sigma": sigma}},
+        "noncausal": {**asdict(found.noncausal), "filter": asdict(smoothed)},
         "rbdc": None if found.regions is None else found.regions.rbdc,
         "tbdc": None if found.regions is None else found.regions.tbdc,
         "false_alarms": found.false_alarms,
@@ -83,7 +83,7 @@ def video_text(detector: Detector, layout: str, found: VideoEvaluation) -> str:
     manifest = detector.bundle.manifest
     row = published_video(manifest.host, layout)
     regions = found.regions
-    length, sigma = FILTERS[layout]
+    smoothed = FILTERS[layout]
     rows = [
         ("this device, causal", _share(found.causal.micro), _share(found.causal.macro),
          "-" if regions is None else _share(regions.rbdc), "-" if regions is None else _share(regions.tbdc)),
@@ -98,7 +98,8 @@ def video_text(detector: Detector, layout: str, found: VideoEvaluation) -> str:
         f"{found.videos} videos, {found.frames} frames, {found.anomalous} anomalous, {found.silent} without "
         "verdict (they take the nearest)",
         table(("scores", "micro AUC", "macro AUC", "RBDC", "TBDC"), rows, right=(1, 2, 3, 4)),
-        f"non-causal: a Gaussian of {length} frames, sigma {sigma:g}, as the papers' group smooths: it looks "
+        f"non-causal: a Gaussian of {smoothed.length} frames, sigma {smoothed.sigma:g}"
+        f"{', each video from 0 to 1' if smoothed.unit else ''}, as the papers' group smooths: it looks "
         "ahead",
     ]
     if found.false_alarms is not None or found.caught is not None:
