@@ -152,7 +152,7 @@ def street(seed: int, frames: int, kind: str | None) -> Iterator[tuple[Pixels, n
         picture, labels = scene.copy(), np.zeros((HEIGHT, WIDTH), bool)
         for figure in sorted(figures, key=lambda one: one.y):
             draw(picture, figure, frame)
-            if figure.kind != "walker":
+            if figure.kind != "walker" and 0 <= figure.x < WIDTH:  # half of it is to be seen
                 left, top, right, bottom = (max(0, side) for side in figure.box)
                 labels[top:bottom, left:right] = True
         for figure in figures:
@@ -285,16 +285,32 @@ def inputs_of(entries: list[Any]) -> dict[str, Tensor]:
 
 
 def odd_looks(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Objects made up from normal ones (N, 1, 64, 64): other surroundings, other texture, negatives."""
+    """Objects made up from normal ones (N, 1, 64, 64): other surroundings, texture or shape."""
     count = len(x)
     noise = torch.from_numpy(np.stack([_texture(rng) for _ in range(count)]))[:, None]
+    shapes = torch.from_numpy(np.stack([_shape(rng) for _ in range(count)]))[:, None]
     rows = torch.linspace(-1, 1, 64)
     inside = ((rows[None, :].abs() < 0.38) & (rows[:, None].abs() < 0.92)).float()[None, None]
     around = x * inside + noise * (1 - inside)
     over = 0.35 * x + 0.65 * noise
-    wide = functional.interpolate(x[:, :, 20:44, 12:52], size=(64, 64), mode="bilinear")
+    border = torch.cat([x[..., :4], x[..., -4:]], dim=3).mean(dim=(2, 3), keepdim=True)
+    other = shapes * noise + (1 - shapes) * (border + 0.02 * torch.randn(x.shape))
     which = torch.from_numpy(rng.integers(0, 4, count))[:, None, None, None]
-    return torch.where(which == 0, over, torch.where(which == 1, wide * 0.6 + 0.4 * noise, around))
+    return torch.where(which == 0, over, torch.where(which == 1, around, other))
+
+
+def _shape(rng: np.random.Generator) -> Floats:
+    """A polygon or an ellipse that fills much of (64, 64), its border soft."""
+    mask = np.zeros((64, 64), np.float32)
+    if rng.random() < 0.3:
+        axes = (int(rng.integers(14, 32)), int(rng.integers(14, 32)))
+        cv2.ellipse(mask, (32, 32), axes, float(rng.uniform(0, 180)), 0, 360, 1.0, cv2.FILLED)
+    else:
+        angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(4, 8))))
+        radii = rng.uniform(20, 40, len(angles))
+        corners = 32 + np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii[:, None]
+        cv2.fillPoly(mask, [corners.astype(np.int32)], 1.0)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.8), np.float32)
 
 
 def _texture(rng: np.random.Generator) -> Floats:
@@ -384,7 +400,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=500, help="frames of a video (default 500)")
     parser.add_argument("--objects", type=int, default=1500, help="most objects to train on (default 1500)")
     parser.add_argument(
-        "--epochs", type=int, default=8, help="of each auto-encoder and classifier (default 8)"
+        "--epochs", type=int, default=14, help="of each auto-encoder and classifier (default 14)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--videos-only", action="store_true", help="make no model")

@@ -80,6 +80,7 @@ def run_ablation(
     found: Sequence[Choice],
     *,
     objective: Objective,
+    source: str | None = None,
     rounds: int,
     seconds: float,
     progress: Callable[[int], None] = lambda done: None,
@@ -91,7 +92,8 @@ def run_ablation(
     """
     with ExitStack() as stack:
         contenders = [
-            stack.enter_context(EndToEnd(choice.bundle, (choice.setting,), objective)) for choice in found
+            stack.enter_context(EndToEnd(choice.bundle, (choice.setting,), objective, source=source))
+            for choice in found
         ]
         costs = take_turns(contenders, rounds=rounds, seconds=seconds, progress=progress)
     return [

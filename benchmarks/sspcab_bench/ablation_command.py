@@ -10,7 +10,7 @@ import click
 
 from sspcab_bench.ablation import Measured, choices, run_ablation
 from sspcab_bench.giving import check_output, give, strict_exit
-from sspcab_bench.options import objective_option, output_option, strict_option
+from sspcab_bench.options import objective_option, output_option, source_option, strict_option
 from sspcab_bench.report import head_json
 from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import interval_text, machine_lines, warning_lines
@@ -40,6 +40,7 @@ __all__ = ["ablation"]
     help="Threads of one inference; repeat for several. [default: backend's]",
 )  # fmt: skip
 @objective_option
+@source_option
 @click.option("--rounds", type=click.IntRange(6), default=12, show_default=True, help="Turns of each.")
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=0.5, show_default=True,
@@ -57,6 +58,7 @@ def ablation(
     precisions: tuple[str, ...],
     threads: tuple[int, ...],
     objective: Objective,
+    source: str | None,
     rounds: int,
     seconds: float,
     output: Path | None,
@@ -76,7 +78,7 @@ def ablation(
     with Surroundings() as around:
         found = choices(opened, backends=backends, precisions=precisions, threads=threads or (None,))
         measured = run_ablation(
-            found, objective=objective, rounds=rounds, seconds=seconds,
+            found, objective=objective, source=source, rounds=rounds, seconds=seconds,
             progress=lambda done: click.echo(f"sspcab-bench: {done} of {rounds} rounds", err=True),
         )  # fmt: skip
     warnings = around.warnings()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from sspcab_bench.batched import Batched
 from sspcab_bench.checking import PackCheck
 from sspcab_bench.files import read_text
-from sspcab_bench.inputs import PACK, Endless, pack_files, spread
+from sspcab_bench.inputs import PACK, Endless, endless_frames, pack_files, require_frames, spread
 from sspcab_bench.machine import SYS
 from sspcab_bench.phases import engine_alone, latency, one_frame, stream
 from sspcab_bench.sensors import Sensors, Watch, summarise_samples
@@ -19,7 +19,6 @@ from sspcab_bench.summary import Histogram, Statistics
 from sspcab_bench.timing import WarmUp, warm_up
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.manifest import Artifact
-from sspcab_edge.protocols import Source
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines import load_engine
 from sspcab_runtime.engines.base import GraphEngine
@@ -27,7 +26,6 @@ from sspcab_runtime.frontends import open_front_end
 from sspcab_runtime.machine import PROC
 from sspcab_runtime.pipeline import Result
 from sspcab_runtime.setting import Setting
-from sspcab_runtime.sources import open_source
 from sspcab_runtime.sources.pictures import Pictures
 
 __all__ = ["Job", "Measured", "measure_artifact"]
@@ -86,6 +84,7 @@ class Measured:
         streams: Engines at the same time. Also ``batch``: frames of one call.
         energy_per_frame_mj: Of the whole module while it streamed, idle power included; None where its
             power is not told.
+        objects: How many frames had so many objects, where the bundle looks for any.
     """
 
     target: str
@@ -108,6 +107,7 @@ class Measured:
     streams: int = 1
     batch: int = 1
     energy_per_frame_mj: float | None = None
+    objects: dict[int, int] | None = None
 
     @property
     def artifact(self) -> str:
@@ -132,23 +132,26 @@ def measure_artifact(job: Job, *, proc: Path = PROC, sys: Path = SYS) -> Measure
     bundle = Bundle.open(job.bundle)
     artifact = next(a for a in bundle.manifest.artifacts if a.name == job.artifact)
     threshold = bundle.manifest.decision.threshold
-    front_end = open_front_end(bundle.manifest, artifact, threshold)
+    front_end = open_front_end(bundle.manifest, artifact, threshold, bundle.path)
+    require_frames(bundle, job.source)
     check = PackCheck(bundle, artifact)
     order = spread(check.inputs)
     engine, load_s, first_infer_ms = _load(bundle, artifact, job)
     others = [_load(bundle, artifact, job)[0] for _ in range(job.streams - 1)]
     with (
         Detector(bundle, artifact, engine, front_end, threshold, others) as detector,
-        closing(_pack(bundle, order)) as pack,
-        closing(pack if job.source is None else Endless(_opener(job.source))) as source,
+        closing(_frames(bundle, job.source, order)) as source,
     ):
+        objects: Counter[int] = Counter()
 
         def see(result: Result) -> None:
-            if source is pack and result.verdict.score is not None:
+            if result.verdict.objects is not None:
+                objects[len(result.verdict.objects)] += 1
+            if job.source is None and result.verdict.score is not None:
                 check.see(order[result.frame.index], result.verdict, with_map=False)
 
         on = f"{engine.backend} {engine.version}"
-        warmth = _warm_up(detector, pack, source, check, order, job.seconds)
+        warmth = _warm_up(detector, source, check, order, job)
         check.require(on)
         if job.batch > 1:
             detector.front_end = Batched(front_end, job.batch)
@@ -179,6 +182,7 @@ def measure_artifact(job: Job, *, proc: Path = PROC, sys: Path = SYS) -> Measure
         streams=job.streams,
         batch=job.batch,
         energy_per_frame_mj=None if power_mw is None else power_mw / fps,
+        objects=dict(sorted(objects.items())) if objects else None,
     )
 
 
@@ -202,27 +206,19 @@ def _load(bundle: Bundle, artifact: Artifact, job: Job) -> tuple[GraphEngine, fl
     return engine, elapsed_s - first_infer_ms / 1e3, first_infer_ms
 
 
-def _pack(bundle: Bundle, order: list[int]) -> Endless:
+def _frames(bundle: Bundle, source: str | None, order: list[int]) -> Endless:
+    if source is not None:
+        return endless_frames(bundle, source)
     files = pack_files(bundle)
     ordered = [files[number] for number in order]
     return Endless(lambda: Pictures(PACK, ordered))
 
 
-def _opener(uri: str) -> Callable[[], Source]:
-    return lambda: open_source(uri)
-
-
-def _warm_up(
-    detector: Detector, pack: Endless, source: Endless, check: PackCheck, order: list[int], cap_s: float
-) -> WarmUp:
+def _warm_up(detector: Detector, source: Endless, check: PackCheck, order: list[int], job: Job) -> WarmUp:
     """Replay the pack, or as much of it as fits; then run the source until its speed settles."""
-    start = time.perf_counter()
-    for number in order:
-        check.see(number, one_frame(detector, pack).verdict, with_map=True)
-        if time.perf_counter() - start >= cap_s:
-            break
+    check.replay(detector.engine, order, job.seconds)
     detector.front_end.reset()
-    return warm_up(lambda: one_frame(detector, source).latency_ms, cap_s=cap_s)
+    return warm_up(lambda: one_frame(detector, source).latency_ms, cap_s=job.seconds)
 
 
 def _peak_rss_mb(proc: Path) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +14,9 @@ from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import GateError
 from sspcab_edge.manifest import Artifact, Parity
 from sspcab_edge.parity import Comparison, read_pack, shortfalls
-from sspcab_edge.protocols import Verdict
+from sspcab_edge.protocols import Engine, Verdict
+from sspcab_runtime.calls import answer
+from sspcab_runtime.frontends import open_unit
 from sspcab_runtime.replay import judge_replay
 
 __all__ = ["PackCheck"]
@@ -52,6 +56,21 @@ class PackCheck:
     def checked(self) -> int:
         """How many of them had a verdict so far."""
         return len(self._seen)
+
+    def replay(self, engine: Engine, order: Sequence[int], cap_s: float) -> None:
+        """Run inputs through an engine in this order, one at least, as many as fit into ``cap_s`` seconds.
+
+        Raises:
+            EngineError: The engine failed, or a score is not finite.
+        """
+        unit = open_unit(self._bundle.manifest, self._artifact, self._bundle.manifest.decision.threshold)
+        entries = {number: item.entry for number, item in enumerate(read_pack(self._bundle))}
+        start = time.perf_counter()
+        for number in order:
+            request = unit.ask(entries[number])
+            self.see(number, unit.merge(answer(engine, request)), with_map=True)
+            if time.perf_counter() - start >= cap_s:
+                break
 
     def see(self, number: int, verdict: Verdict, *, with_map: bool) -> None:
         """Compare the verdict on input ``number``; its map only where that disturbs no clock."""

@@ -25,7 +25,8 @@ from sspcab_bench.compare_command import (
 from sspcab_bench.density_command import density
 from sspcab_bench.gate_command import gate
 from sspcab_bench.giving import check_output, give, strict_exit, write
-from sspcab_bench.inputs import PACK
+from sspcab_bench.inputs import PACK, require_frames
+from sspcab_bench.options import source_option
 from sspcab_bench.overlap_command import overlap
 from sspcab_bench.page import html_page, markdown
 from sspcab_bench.page_command import page
@@ -141,9 +142,7 @@ def group() -> None:
 
 @group.command(_BUNDLE, hidden=True)
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--source", metavar="URI", help="Measure on this picture, folder or video instead of the parity pack."
-)
+@source_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
 @click.option(
     "--streams", type=click.IntRange(1, 64), default=1, show_default=True,
@@ -189,6 +188,7 @@ def bundle_command(
         raise OptionError("--baseline and --max-regression go together")
     before_report = None if baseline is None else read_report(baseline)
     opened = Bundle.open(bundle)
+    require_frames(opened, source)
     options = BundleOptions(backends, threads, seconds, source, streams, batch)
     with Surroundings() as around:
         results = run_bundle(opened, options, _progress)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from sspcab_bench.inputs import PACK, Endless, pack_files
+from sspcab_bench.inputs import endless_frames
 from sspcab_bench.phases import latency, stream
 from sspcab_bench.summary import Interval, median_interval
 from sspcab_edge.bundle import Bundle
@@ -21,7 +21,6 @@ from sspcab_runtime.detector import Detector
 from sspcab_runtime.frontends import open_front_end
 from sspcab_runtime.opening import open_first, wanted_settings
 from sspcab_runtime.setting import Setting
-from sspcab_runtime.sources.pictures import Pictures
 from sspcab_runtime.tuning import Objective
 
 __all__ = [
@@ -128,6 +127,7 @@ class EndToEnd:
         bundle: What runs.
         settings: How, the first of them that runs here.
         objective: ``latency`` times one frame at a time, ``fps`` all stages overlapped.
+        source: URI of frames; None: the parity pack.
         fallback: Pass over settings whose backend cannot run here.
 
     Attributes:
@@ -139,26 +139,34 @@ class EndToEnd:
     """
 
     def __init__(
-        self, bundle: Bundle, settings: Sequence[Setting], objective: Objective, *, fallback: bool = False
+        self,
+        bundle: Bundle,
+        settings: Sequence[Setting],
+        objective: Objective,
+        *,
+        source: str | None = None,
+        fallback: bool = False,
     ) -> None:
+        frames = endless_frames(bundle, source)
         self._closing = ExitStack()
         self.setting, engines = open_first(bundle, settings, fallback=fallback)
         for engine in engines:
             self._closing.callback(engine.close)
         threshold, artifact = bundle.manifest.decision.threshold, self.setting.artifact
-        front_end = open_front_end(bundle.manifest, artifact, threshold)
+        front_end = open_front_end(bundle.manifest, artifact, threshold, bundle.path)
         self._objective = objective
         self.detector = self._closing.enter_context(
             Detector(bundle, artifact, engines[0], front_end, threshold, engines[1:])
         )
-        files = pack_files(bundle)
-        self._source = self._closing.enter_context(closing(Endless(lambda: Pictures(PACK, files))))
+        self._source = self._closing.enter_context(closing(frames))
 
     @classmethod
-    def chosen(cls, bundle: Bundle, backend: str | None, objective: Objective) -> EndToEnd:
+    def chosen(
+        cls, bundle: Bundle, backend: str | None, objective: Objective, source: str | None = None
+    ) -> EndToEnd:
         """A bundle on ``backend``, or as the runtime would choose where that is None."""
         settings = wanted_settings(bundle.manifest.artifacts, backend=backend)
-        return cls(bundle, settings, objective, fallback=backend is None)
+        return cls(bundle, settings, objective, source=source, fallback=backend is None)
 
     def run_on(self, engine: Engine) -> None:
         """Put another engine in place of all; who made it closes it."""

@@ -9,7 +9,7 @@ import click
 
 from sspcab_bench.compare import Change, EndToEnd, compare_paired, compare_reports, read_report
 from sspcab_bench.giving import check_output, give
-from sspcab_bench.options import output_option
+from sspcab_bench.options import output_option, source_option
 from sspcab_bench.report import head_json
 from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import interval_text
@@ -64,6 +64,7 @@ max_regression_option = click.option(
 @click.option(
     "--backend", type=click.Choice(list(ENGINES)), help="Of bundles. [default: the runtime's choice]"
 )
+@source_option
 @output_option
 @json_option
 @common_options
@@ -77,6 +78,7 @@ def compare(
     pairs: int,
     seconds: float,
     backend: str | None,
+    source: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -89,8 +91,12 @@ def compare(
     check_output(output)
     if first.is_dir() != second.is_dir():
         raise OptionError("one is a file and the other a folder: expected two reports or two bundles")
+    if source is not None and not first.is_dir():
+        raise OptionError("--source is about bundles: reports were measured on something already")
     if first.is_dir():
-        slower = _bundles(first, second, objective, pairs, seconds, backend, max_regression, output, as_json)
+        slower = _bundles(
+            first, second, objective, pairs, seconds, backend, source, max_regression, output, as_json
+        )
     else:
         with Surroundings() as around:
             before, after = read_report(first), read_report(second)
@@ -116,6 +122,7 @@ def _bundles(
     pairs: int,
     seconds: float,
     backend: str | None,
+    source: str | None,
     max_regression: float | None,
     output: Path | None,
     as_json: bool,
@@ -123,8 +130,8 @@ def _bundles(
     with Surroundings() as around:
         opened = Bundle.open(first), Bundle.open(second)
         with (
-            EndToEnd.chosen(opened[0], backend, objective) as one,
-            EndToEnd.chosen(opened[1], backend, objective) as other,
+            EndToEnd.chosen(opened[0], backend, objective, source) as one,
+            EndToEnd.chosen(opened[1], backend, objective, source) as other,
         ):
             settings = str(one.setting), str(other.setting)
 

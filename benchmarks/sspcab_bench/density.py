@@ -49,6 +49,7 @@ class DensityOptions:
         most: More cameras are not tried.
         cameras: Only so many; None searches.
         backend: Of the runtime's table; None is the runtime's own choice.
+        film: A video that every camera shows, at ``fps`` and its own size; None: one made of the parity pack.
     """
 
     fps: float = 15.0
@@ -58,6 +59,7 @@ class DensityOptions:
     most: int = 64
     cameras: int | None = None
     backend: str | None = None
+    film: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +135,7 @@ def search(
     """
     with tempfile.TemporaryDirectory(prefix="sspcab-density-") as name:
         folder = Path(name)
-        film = folder / "film.mkv"
-        progress(f"making a film of {_FILM_S:g} s, {options.width}x{options.height}")
-        make_film(bundle, film, width=options.width, height=options.height, fps=options.fps, seconds=_FILM_S)
+        film = options.film or _made(bundle, folder / "film.mkv", options, progress)
         fleets: list[Fleet] = []
 
         def attempt(cameras: int) -> bool:
@@ -159,6 +159,12 @@ def search(
         alone = _alone(bundle, film, fleets[0], options.seconds / 3)
         ended = "the search" if bad is None else limit(_of(fleets, bad), alone, cores)
         return Density(good, ended, alone, tuple(fleets))
+
+
+def _made(bundle: Bundle, film: Path, options: DensityOptions, progress: Callable[[str], None]) -> Path:
+    progress(f"making a film of {_FILM_S:g} s, {options.width}x{options.height}")
+    make_film(bundle, film, width=options.width, height=options.height, fps=options.fps, seconds=_FILM_S)
+    return film
 
 
 def _search(attempt: Callable[[int], bool], most: int) -> tuple[int, int | None]:

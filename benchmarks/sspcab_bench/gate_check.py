@@ -43,6 +43,7 @@ def check_gate(
     bundle: Bundle,
     *,
     backend: str | None,
+    source: str | None = None,
     objective: Objective,
     runs: int,
     pairs: int,
@@ -59,8 +60,8 @@ def check_gate(
     slowed: list[float] = []
     same: list[float] = []
     with (
-        EndToEnd.chosen(bundle, backend, objective) as first,
-        EndToEnd.chosen(bundle, backend, objective) as second,
+        EndToEnd.chosen(bundle, backend, objective, source) as first,
+        EndToEnd.chosen(bundle, backend, objective, source) as second,
     ):
         sound = second.detector.engine
         for run in range(runs):

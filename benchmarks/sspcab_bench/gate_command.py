@@ -9,7 +9,13 @@ import click
 
 from sspcab_bench.gate_check import check_gate
 from sspcab_bench.giving import check_output, give
-from sspcab_bench.options import backend_option, bundle_argument, objective_option, output_option
+from sspcab_bench.options import (
+    backend_option,
+    bundle_argument,
+    objective_option,
+    output_option,
+    source_option,
+)
 from sspcab_bench.report import head_json
 from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import machine_lines, title, warning_lines
@@ -34,6 +40,7 @@ __all__ = ["gate"]
 @click.option("--added", type=click.FloatRange(0, 10), default=0.10, show_default=True, help="Share put in.")
 @click.option("--limit", type=click.FloatRange(0, 10), default=0.05, show_default=True, help="Share allowed.")
 @objective_option
+@source_option
 @backend_option
 @output_option
 @json_option
@@ -46,6 +53,7 @@ def gate(
     added: float,
     limit: float,
     objective: Objective,
+    source: str | None,
     backend: str | None,
     output: Path | None,
     as_json: bool,
@@ -59,8 +67,9 @@ def gate(
     opened = Bundle.open(bundle)
     with Surroundings() as around:
         found = check_gate(
-            opened, backend=backend, objective=objective, runs=runs, pairs=pairs, seconds=seconds,
-            added=added, limit=limit, progress=lambda text: click.echo(f"sspcab-bench: {text}", err=True),
+            opened, backend=backend, source=source, objective=objective, runs=runs, pairs=pairs,
+            seconds=seconds, added=added, limit=limit,
+            progress=lambda text: click.echo(f"sspcab-bench: {text}", err=True),
         )  # fmt: skip
     warnings = around.warnings()
     report: dict[str, Any] = {

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.errors import BundleError, SourceError
+from sspcab_edge.errors import BundleError, OptionError, SourceError
+from sspcab_edge.manifest import FrontEndSpec
 from sspcab_edge.protocols import Frame, Source
+from sspcab_runtime.sources import open_source
+from sspcab_runtime.sources.pictures import Pictures
 
-__all__ = ["PACK", "Endless", "pack_files", "spread"]
+__all__ = ["PACK", "Endless", "endless_frames", "pack_files", "pack_has_frames", "require_frames", "spread"]
 
 PACK = "parity pack"
 """How the inputs of the bundle's parity pack are named as a source."""
@@ -67,6 +70,41 @@ class Endless:
     def close(self) -> None:
         """Close the pass that is being read."""
         self.current.close()
+
+
+def pack_has_frames(bundle: Bundle) -> bool:
+    """Whether the parity pack holds what a camera shows, and not regions, tiles, clips or objects."""
+    return bundle.manifest.front_end == FrontEndSpec()
+
+
+def require_frames(bundle: Bundle, source: str | None) -> None:
+    """Refuse to measure whole frames where there are none.
+
+    Raises:
+        OptionError: No source is named, and the parity pack does not hold frames.
+    """
+    if source is None and not pack_has_frames(bundle):
+        kind = bundle.manifest.front_end.kind
+        raise OptionError(
+            f"the parity pack of {bundle.path} holds what its front-end ({kind}) gives to the network, no "
+            "camera frames: name a video or pictures of the scene with --source (density: --film)"
+        )
+
+
+def endless_frames(bundle: Bundle, source: str | None) -> Endless:
+    """The frames of a source again and again; of the parity pack, where none is named.
+
+    Raises:
+        OptionError: The pack does not hold frames.
+        BundleError: It holds no pictures.
+        SourceError: The source cannot be opened.
+        PictureError: It is a folder without pictures.
+    """
+    require_frames(bundle, source)
+    if source is not None:
+        return Endless(lambda: open_source(source))
+    files = pack_files(bundle)
+    return Endless(lambda: Pictures(PACK, files))
 
 
 def pack_files(bundle: Bundle) -> list[Path]:

@@ -19,6 +19,7 @@ __all__ = [
     "precision_option",
     "read_size",
     "size_option",
+    "source_option",
     "strict_option",
 ]
 
@@ -42,6 +43,10 @@ objective_option = click.option(
     "--objective", type=click.Choice(get_args(Objective)), default="fps", show_default=True,
     help="Frames a second of the whole pipeline, or latency of one frame.",
 )  # fmt: skip
+
+source_option = click.option(
+    "--source", metavar="URI", help="Measure on this picture, folder or video instead of the parity pack."
+)
 
 _SIZES = range(16, 8193)
 

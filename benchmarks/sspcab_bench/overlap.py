@@ -100,7 +100,7 @@ def measure_overlap(
             stack.callback(one.close)
         engine: Engine = engines[0] if engine_ms is None else WaitingEngine(engines[0], engine_ms)
         threshold = bundle.manifest.decision.threshold
-        front_end = open_front_end(bundle.manifest, setting.artifact, threshold)
+        front_end = open_front_end(bundle.manifest, setting.artifact, threshold, bundle.path)
         detector = Detector(bundle, setting.artifact, engine, front_end, threshold)
         source = stack.enter_context(closing(Endless(open_frames)))
         turns = _turns(detector, source)

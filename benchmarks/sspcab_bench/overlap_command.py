@@ -13,12 +13,14 @@ import click
 
 from sspcab_bench.film import make_film, make_pictures
 from sspcab_bench.giving import check_output, give, strict_exit
+from sspcab_bench.inputs import require_frames
 from sspcab_bench.options import (
     backend_option,
     bundle_argument,
     output_option,
     precision_option,
     size_option,
+    source_option,
     strict_option,
 )
 from sspcab_bench.overlap import Overlap, measure_overlap
@@ -45,7 +47,7 @@ _PICTURES = 60
     help="What to make of the parity pack: a film, or JPEG files.",
 )  # fmt: skip
 @size_option
-@click.option("--source", metavar="URI", help="Measure on this folder or video instead.")
+@source_option
 @click.option(
     "--engine-ms", type=click.FloatRange(0, 1e4), metavar="MS",
     help="Instead of the engine, wait so long: an accelerator beside the CPU. [default: the real engine]",
@@ -123,6 +125,7 @@ def _frames(
     stack: ExitStack,
 ) -> tuple[str, Callable[[], Source]]:
     """What frames come from, in words, and what opens it."""
+    require_frames(bundle, source)
     if source is not None:
         open_source(source).close()
         return source, lambda: open_source(source)

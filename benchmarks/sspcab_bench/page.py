@@ -7,11 +7,19 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from sspcab_bench.inputs import PACK
 from sspcab_bench.plots import bars, curve, distribution, key, scatter
 
 __all__ = ["html_page", "markdown"]
 
 _FIGURES = ("mean", "p50", "p90", "p95", "p99", "max")
+
+
+_CHECKED = {
+    True: "Every verdict was compared with the source's while it was timed.",
+    False: "The parity pack was replayed before, and its verdicts compared with the source's.",
+}
+"""What was checked, by whether frames came from the parity pack."""
 
 
 def html_page(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -102,8 +110,9 @@ def _bundle(report: Mapping[str, Any]) -> list[str]:
     return [
         f"<h2>Speed on {escape(str(report['source']))}</h2>",
         '<p class="soft">Latency is of one frame at a time, from decoding to verdict; fps with stages '
-        "overlapped. Every verdict was compared with the source's while it was timed.</p>",
+        f"overlapped. {_CHECKED[report['source'] == PACK]}</p>",
         _table(head, speed),
+        *_objects(results),
         '<div class="plots">',
         _figure_of("Latency, up to the 99th percentile",
                    distribution([result["histogram_ms"] for result in results], "latency"), names),
@@ -116,6 +125,15 @@ def _bundle(report: Mapping[str, Any]) -> list[str]:
                            1.0 if what == "image AUROC" else 100.0), names),
         "</div>",
     ]  # fmt: skip
+
+
+def _objects(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many objects the frames had, of the first result: they are the same for all."""
+    found = next((result["objects"] for result in results if result.get("objects")), None)
+    if found is None:
+        return []
+    head, row = ["objects in a frame", *found["frames"]], ["frames", *map(str, found["frames"].values())]
+    return [f"<p>{found['mean']:.1f} objects in a frame on average.</p>", _table(head, [row])]
 
 
 def _sustained(report: Mapping[str, Any]) -> list[str]:

@@ -90,12 +90,22 @@ def _measured_json(result: Measured) -> dict[str, Any]:
         "load_s": result.load_s,
         "first_infer_ms": result.first_infer_ms,
         "peak_rss_mb": result.peak_rss_mb,
+        **({} if result.objects is None else {"objects": _objects_json(result.objects)}),
         "energy_per_frame_mj": result.energy_per_frame_mj,
         "parity": {
             "inputs": result.inputs,
             "checked": result.checked,
             "max_abs_score_diff": result.max_abs_score_diff,
         },
+    }
+
+
+def _objects_json(frames: Mapping[int, int]) -> dict[str, Any]:
+    """How many objects frames had: mean and most, and frames by number of objects."""
+    return {
+        "mean": sum(count * own for count, own in frames.items()) / sum(frames.values()),
+        "max": max(frames),
+        "frames": {str(count): own for count, own in sorted(frames.items())},
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
-from sspcab_bench.inputs import PACK, Endless, pack_files
+from sspcab_bench.inputs import endless_frames
 from sspcab_bench.sensors import Sample, Sensors, Watch, Watched, summarise_samples
 from sspcab_bench.summary import Statistics, summarise
 from sspcab_edge.bundle import Bundle
@@ -16,7 +16,6 @@ from sspcab_runtime.detector import Detector
 from sspcab_runtime.frontends import open_front_end
 from sspcab_runtime.opening import open_first, wanted_settings
 from sspcab_runtime.pipeline import Failure
-from sspcab_runtime.sources.pictures import Pictures
 
 __all__ = ["SLOWED", "Point", "Sustained", "run_sustained"]
 
@@ -80,12 +79,13 @@ def run_sustained(
     bundle: Bundle,
     *,
     backend: str | None,
+    source: str | None = None,
     seconds: float,
     points: int,
     sensors: Sensors,
     progress: Callable[[Point], None] = lambda point: None,
 ) -> Sustained:
-    """The parity pack again and again through the runtime's pipeline, stages overlapped.
+    """A source, or else the parity pack, again and again through the runtime's pipeline, stages overlapped.
 
     Raises:
         EdgeError: The bundle cannot be opened, or a frame failed.
@@ -93,15 +93,14 @@ def run_sustained(
     settings = wanted_settings(bundle.manifest.artifacts, backend=backend)
     setting, engines = open_first(bundle, settings, fallback=backend is None)
     threshold, artifact = bundle.manifest.decision.threshold, setting.artifact
-    front_end = open_front_end(bundle.manifest, artifact, threshold)
-    files = pack_files(bundle)
+    front_end = open_front_end(bundle.manifest, artifact, threshold, bundle.path)
     found: list[Point] = []
     frames = 0
     with (
         closing(engines[0]),
         Detector(bundle, artifact, engines[0], front_end, threshold) as detector,
-        closing(Endless(lambda: Pictures(PACK, files))) as source,
-        closing(detector.stream(source)) as results,
+        closing(endless_frames(bundle, source)) as frames_in,
+        closing(detector.stream(frames_in)) as results,
         Watch(sensors) as watch,
     ):
         _judged(next(results))

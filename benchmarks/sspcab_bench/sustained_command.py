@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sspcab_bench.giving import check_output, give, strict_exit
-from sspcab_bench.options import backend_option, bundle_argument, output_option, strict_option
+from sspcab_bench.options import backend_option, bundle_argument, output_option, source_option, strict_option
 from sspcab_bench.report import head_json
 from sspcab_bench.sensors import Sensors
 from sspcab_bench.surroundings import Surroundings
@@ -28,6 +28,7 @@ __all__ = ["sustained"]
     "--seconds", type=click.FloatRange(1), default=180.0, show_default=True, help="Of the whole run."
 )
 @click.option("--points", type=click.IntRange(3), default=18, show_default=True, help="Parts of the curve.")
+@source_option
 @backend_option
 @output_option
 @strict_option
@@ -39,6 +40,7 @@ def sustained(
     bundle: Path,
     seconds: float,
     points: int,
+    source: str | None,
     backend: str | None,
     output: Path | None,
     strict: bool,
@@ -53,8 +55,9 @@ def sustained(
     opened = Bundle.open(bundle)
     with Surroundings() as around:
         found = run_sustained(
-            opened, backend=backend, seconds=seconds, points=points, sensors=Sensors(), progress=_progress
-        )
+            opened, backend=backend, source=source, seconds=seconds, points=points, sensors=Sensors(),
+            progress=_progress,
+        )  # fmt: skip
     warnings = [*around.warnings(), *_about(found)]
     energy_mj = found.watched.energy_per_frame_mj(found.frames)
     report: dict[str, Any] = {

@@ -70,12 +70,25 @@ def bundle_text(
             "",
             "mean ms of its stages",
             parts,
+            *_objects(results),
             "",
             "start, memory, and verdicts compared with the source's",
             costs,
             *warning_lines(warnings),
         ]
     )
+
+
+def _objects(results: Sequence[Measured]) -> list[str]:
+    """Objects in the frames that were judged, of the first result: they are the same for all."""
+    frames = next((result.objects for result in results if result.objects), None)
+    if frames is None:
+        return []
+    total = sum(frames.values())
+    mean = sum(count * own for count, own in frames.items()) / total
+    widest = max(frames.values())
+    lines = [f"{n:>5}  {own:>7}  {'#' * max(1, round(40 * own / widest))}" for n, own in frames.items()]
+    return ["", f"objects in a frame: {mean:.1f} on average, {max(frames)} at most", "count   frames", *lines]
 
 
 def block_text(comparisons: Sequence[BlockComparison], machine: Machine, *, warnings: Sequence[str]) -> str:
