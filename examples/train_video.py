@@ -21,7 +21,7 @@ device will use: a detector should be trained on what it is going to see.
 
 Examples::
 
-    python train_video.py --out street                    # all of it, about three minutes on two cores
+    python train_video.py --out street                    # all of it, some ten minutes on two cores
     python train_video.py --out street --videos-only
     sspcab-export street/model/street.pt --target onnx --calibration street/training_videos -o street/bundle
     sspcab-edge evaluate street/bundle street --layout avenue
@@ -32,7 +32,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -339,8 +339,10 @@ def train(inputs: dict[str, Tensor], epochs: int, seed: int) -> tuple[dict[str, 
         stream = Stream(x.shape[1])
         make_up = odd_looks if name == "appearance" else odd_moves
         start = time.perf_counter()
-        losses = [fit_auto_encoder(stream, x, rng) for _ in range(epochs)]
-        judged = [fit_classifier(stream, x, make_up(x, rng), rng) for _ in range(epochs)]
+        steps = Steps([*stream.encoder.parameters(), *stream.decoder.parameters()], 2e-3, epochs)
+        losses = [fit_auto_encoder(stream, x, rng, steps) for _ in range(epochs)]
+        steps = Steps(stream.classifier.parameters(), 3e-3, epochs)
+        judged = [fit_classifier(stream, x, make_up(x, rng), rng, steps) for _ in range(epochs)]
         log["streams"][name] = {
             "seconds": round(time.perf_counter() - start, 1),
             "mse": [round(value, 5) for value in losses],
@@ -351,35 +353,55 @@ def train(inputs: dict[str, Tensor], epochs: int, seed: int) -> tuple[dict[str, 
     return weights, log
 
 
-def fit_auto_encoder(stream: Stream, x: Tensor, rng: np.random.Generator, batch: int = 32) -> float:
+class Steps:
+    """Adam, its rate falling to nothing over all epochs."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], rate: float, epochs: int) -> None:
+        self._adam = torch.optim.Adam(parameters, rate)
+        self._rate, self._epochs, self._epoch = rate, epochs, 0
+
+    def take(self, loss: Tensor, share: float) -> None:
+        """One step against the gradient of ``loss``; ``share`` of the epoch is done."""
+        for group in self._adam.param_groups:
+            group["lr"] = self._rate * (1 - (self._epoch + share) / self._epochs)
+        self._adam.zero_grad()
+        torch.autograd.backward(loss)
+        self._adam.step()
+
+    def next_epoch(self) -> None:
+        """An epoch is done."""
+        self._epoch += 1
+
+
+def fit_auto_encoder(
+    stream: Stream, x: Tensor, rng: np.random.Generator, steps: Steps, batch: int = 32
+) -> float:
     """One epoch; the mean squared error."""
-    optimiser = torch.optim.Adam([*stream.encoder.parameters(), *stream.decoder.parameters()], 1.5e-3)
-    total = 0.0
+    total, done = 0.0, 0
     for chosen in batches(len(x), batch, rng):
         rebuilt, _, own = stream.rebuild(x[chosen])
         loss = functional.mse_loss(rebuilt, x[chosen])
-        optimiser.zero_grad()
-        torch.autograd.backward(loss + 0.1 * own)
-        optimiser.step()
+        steps.take(loss + 0.1 * own, done / len(x))
+        done += len(chosen)
         total += float(loss.detach()) * len(chosen)
+    steps.next_epoch()
     return total / len(x)
 
 
 def fit_classifier(
-    stream: Stream, x: Tensor, odd: Tensor, rng: np.random.Generator, batch: int = 32
+    stream: Stream, x: Tensor, odd: Tensor, rng: np.random.Generator, steps: Steps, batch: int = 32
 ) -> float:
     """One epoch on normal objects and as many made-up ones; the share that is told right."""
-    optimiser = torch.optim.Adam(stream.classifier.parameters(), 2e-3)
     both = torch.cat([x, odd])
     wanted = torch.cat([torch.ones(len(x)), torch.zeros(len(odd))])
-    right = 0
+    right = done = 0
     for chosen in batches(len(both), batch, rng):
         logits = stream.judge(both[chosen])
         loss = functional.binary_cross_entropy_with_logits(logits, wanted[chosen])
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
+        steps.take(loss, done / len(both))
+        done += len(chosen)
         right += int(((logits > 0) == (wanted[chosen] > 0.5)).sum())
+    steps.next_epoch()
     return right / len(both)
 
 
