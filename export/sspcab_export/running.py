@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from sspcab_edge.errors import GraphError
 from sspcab_edge.ports import Entry, as_batch
-from sspcab_runtime.engines.onnxruntime_engine import import_onnxruntime, map_errors
+from sspcab_runtime.engines.onnxruntime_engine import import_onnxruntime, map_errors, session_options
 
 __all__ = ["GraphRunner"]
 
@@ -28,8 +28,7 @@ class GraphRunner:
 
     def __init__(self, model: ir.Model, *, literal: bool = False) -> None:
         ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options = session_options(ort)
         levels = ort.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_DISABLE_ALL if literal else levels.ORT_ENABLE_ALL
         data = ir.serde.serialize_model(model).SerializeToString()

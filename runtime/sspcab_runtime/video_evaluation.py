@@ -133,6 +133,7 @@ def evaluate_videos(
         scores, objects, size = _judged(detector, video, partial(_further, progress, done, total))
         silent += int(np.isnan(scores).sum())
         series.append((held(scores, video.name), video.labels))
+        progress(done + len(scores), total)  # the last frames may have had no verdict
         if objects is not None and video.regions is not None:
             regions.append(_regions(video, objects, size))
     elapsed = time.perf_counter() - start

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from definitions.cpu import saturates_int8
 from definitions.draem_plain import (
     Discriminative,
     OfficialBlock,
@@ -135,11 +134,6 @@ def test_every_defect_that_passes_in_the_video_is_flagged(bundle: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.skipif(
-    saturates_int8(),
-    reason="AVX2 without VNNI: int8 flips far more here and the search for float layers takes too long; that "
-    "saturation is why was not shown",
-)
 def test_int8_keeps_the_verdicts_on_pictures_that_nothing_was_fitted_to(tmp_path: Path) -> None:
     """The defaults of the gate, on both engines, with over 300 judge pictures."""
     pytest.importorskip("skimage", reason="scikit-image is not installed: no wall to draw pictures of")

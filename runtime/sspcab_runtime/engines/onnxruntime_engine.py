@@ -15,7 +15,7 @@ from sspcab_edge.errors import EngineError, MissingPackageError
 from sspcab_edge.ports import Array
 from sspcab_runtime.engines.base import GraphEngine, GraphPort
 
-__all__ = ["OnnxRuntimeEngine", "import_onnxruntime", "map_errors"]
+__all__ = ["OnnxRuntimeEngine", "import_onnxruntime", "map_errors", "session_options"]
 
 _PROVIDER = "CPUExecutionProvider"
 _ERRORS_ONLY = 3
@@ -52,6 +52,22 @@ def import_onnxruntime() -> Any:
         raise EngineError(f"onnxruntime cannot be imported: {error}") from error
 
 
+def session_options(ort: Any) -> Any:
+    """What every session needs: errors alone on stderr, and integer products that do not saturate.
+
+    On x86 CPUs with AVX2 and without VNNI, ONNX Runtime's fastest kernels add two products of bytes in
+    16 bits and clip what does not fit; with ``session.x64quantprecision`` it takes others, as fast (48 ms
+    both, for three convolutions of 128 channels). It changes nothing on other CPUs.
+
+    Args:
+        ort: The ``onnxruntime`` module.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
 @lru_cache(maxsize=1)
 def vendor_errors() -> tuple[type[Exception], ...]:
     """Every exception class of ONNX Runtime; they have no base of their own."""
@@ -81,10 +97,9 @@ class OnnxRuntimeEngine(GraphEngine):
         del precision, hint  # ONNX Runtime computes in the precision that the graph spells out
         ort = import_onnxruntime()
         self.version = str(ort.__version__)
-        options = ort.SessionOptions()
+        options = session_options(ort)
         options.inter_op_num_threads = 1
         options.intra_op_num_threads = threads or 0
-        options.log_severity_level = _ERRORS_ONLY
         with map_errors(f"cannot load {self.path}"):
             session = ort.InferenceSession(str(self.path), sess_options=options, providers=[_PROVIDER])
             providers = session.get_providers()
