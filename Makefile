@@ -45,8 +45,10 @@ daemon: $(READY)
 	$(BIN)/sspcab-edge demo --only-bundle
 	$(BIN)/sspcab-daemon --config examples/daemon/edge.toml
 
+# Two at a time, but for what measures time or waits for a deadline.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/bench --ignore=tests/faults
+	$(BIN)/python -m pytest tests/bench tests/faults
 
 soak: $(READY)
 	SSPCAB_FAULTS=long $(BIN)/python -m pytest -s --timeout=3600 tests/faults

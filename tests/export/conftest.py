@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,16 @@ import torch
 from torch import nn
 
 from definitions.draem_plain import Discriminative, OfficialBlock, Reconstructive, randomise
+from definitions.exports_once import remembering
 from sspcab_export.pictures import builtin_samples
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports_once() -> Iterator[None]:
+    """torch's exporter traces each module once a session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", remembering(torch.onnx.export))
+        yield
 
 
 @dataclass(frozen=True)
