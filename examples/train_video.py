@@ -195,6 +195,9 @@ def write_video(path: Path, frames: Iterator[tuple[Pixels, npt.NDArray[np.bool_]
 
 FILTERS: Final = (16, 16, 8)
 JUDGES: Final = 12
+NORMAL_WEIGHT: Final = 4.0
+"""How much more a normal object counts than a made-up one, which may happen to look normal: three streams are
+averaged, and what one finds must stand out of the doubts of the others."""
 
 
 class Block(nn.Module):
@@ -295,7 +298,7 @@ def odd_looks(x: Tensor, rng: np.random.Generator) -> Tensor:
     over = 0.35 * x + 0.65 * noise
     border = torch.cat([x[..., :4], x[..., -4:]], dim=3).mean(dim=(2, 3), keepdim=True)
     other = shapes * noise + (1 - shapes) * (border + 0.02 * torch.randn(x.shape))
-    which = torch.from_numpy(rng.integers(0, 4, count))[:, None, None, None]
+    which = torch.from_numpy(rng.integers(0, 3, count))[:, None, None, None]
     return torch.where(which == 0, over, torch.where(which == 1, around, other))
 
 
@@ -397,7 +400,8 @@ def fit_classifier(
     right = done = 0
     for chosen in batches(len(both), batch, rng):
         logits = stream.judge(both[chosen])
-        loss = functional.binary_cross_entropy_with_logits(logits, wanted[chosen])
+        trust = 1 + (NORMAL_WEIGHT - 1) * wanted[chosen]
+        loss = functional.binary_cross_entropy_with_logits(logits, wanted[chosen], trust)
         steps.take(loss, done / len(both))
         done += len(chosen)
         right += int(((logits > 0) == (wanted[chosen] > 0.5)).sum())
@@ -417,10 +421,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--training", type=int, default=3, help="videos of normal life (default 3)")
+    parser.add_argument("--training", type=int, default=8, help="videos of normal life (default 8)")
     parser.add_argument("--testing", type=int, default=6, help="videos with anomalies (default 6)")
     parser.add_argument("--frames", type=int, default=500, help="frames of a video (default 500)")
-    parser.add_argument("--objects", type=int, default=1500, help="most objects to train on (default 1500)")
+    parser.add_argument("--objects", type=int, default=2400, help="most objects to train on (default 2400)")
     parser.add_argument(
         "--epochs", type=int, default=14, help="of each auto-encoder and classifier (default 14)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import pickle
@@ -22,18 +23,20 @@ def remembering(export: Callable[..., Any]) -> Callable[..., Any]:
     Every answer is a graph of its own. Exports to files, by TorchScript, of programs, and of modules that do
     not pickle are passed on.
     """
-    known: dict[str, tuple[onnx.ModelProto, torch.export.ExportedProgram]] = {}
+    known: dict[str, tuple[bytes, torch.export.ExportedProgram]] = {}
 
+    @functools.wraps(export)
     def once(model: Any, *others: Any, **options: Any) -> Any:
         key = None
         if isinstance(model, nn.Module) and len(others) == 1 and options.get("dynamo") and "f" not in options:
             key = _digest(model, others, options)
         if key is not None and key in known:
             graph, program = known[key]
-            return torch.onnx.ONNXProgram(ir.serde.deserialize_model(graph), program)
+            again = ir.serde.deserialize_model(onnx.load_model_from_string(graph))
+            return torch.onnx.ONNXProgram(again, program)
         exported = export(model, *others, **options)
         if key is not None:
-            graph = onnx.ModelProto.FromString(ir.serde.serialize_model(exported.model).SerializeToString())
+            graph = ir.serde.serialize_model(exported.model).SerializeToString()
             known[key] = (graph, exported.exported_program)
         return exported
 
