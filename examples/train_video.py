@@ -21,9 +21,10 @@ device will use: a detector should be trained on what it is going to see.
 
 Examples::
 
-    python train_video.py --out street                    # all of it, some ten minutes on two cores
+    python train_video.py --out street                    # all of it, some twenty minutes on two cores
     python train_video.py --out street --videos-only
-    sspcab-export street/model/street.pt --target onnx --calibration street/training_videos -o street/bundle
+    sspcab-export street/model/street.pt --target onnx --calibration street/training_videos --smoothing 5 \\
+        -o street/bundle
     sspcab-edge evaluate street/bundle street --layout avenue
 """
 
