@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import OptionError
-from sspcab_edge.manifest import Decision, Quantiles, ScoreMap
+from sspcab_edge.manifest import Decision, Quantiles
+from sspcab_edge.score_map import ScoreMap
 
 __all__ = [
     "CLEARANCE",

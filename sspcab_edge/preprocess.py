@@ -24,7 +24,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 import cv2  # noqa: E402
 
 from sspcab_edge.errors import InputError, PictureError  # noqa: E402
-from sspcab_edge.manifest import Preprocess  # noqa: E402
+from sspcab_edge.front_end_spec import Preprocess  # noqa: E402
 
 __all__ = [
     "MAX_PIXELS",

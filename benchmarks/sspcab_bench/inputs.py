@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import BundleError, OptionError, SourceError
-from sspcab_edge.manifest import FrontEndSpec
+from sspcab_edge.front_end_spec import FrontEndSpec
 from sspcab_edge.protocols import Frame, Source
 from sspcab_runtime.sources import open_source
 from sspcab_runtime.sources.pictures import Pictures

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from sspcab_edge.errors import OptionError
-from sspcab_edge.manifest import Decision, FrontEndSpec, Preprocess
+from sspcab_edge.front_end_spec import FrontEndSpec, Preprocess
+from sspcab_edge.manifest import Decision
 from sspcab_edge.ports import Entry
 from sspcab_edge.preprocess import decode_picture, prepare
 from sspcab_edge.protocols import FrontEnd

@@ -11,12 +11,12 @@ import msgspec
 
 import sspcab_edge
 from sspcab_edge.block import BlockSpec
+from sspcab_edge.front_end_spec import FrontEndSpec
 from sspcab_edge.manifest import (
     SCHEMA,
     Artifact,
     Calibration,
     Decision,
-    FrontEndSpec,
     Gate,
     Manifest,
     Model,

@@ -13,7 +13,8 @@ import msgspec
 import onnx_ir as ir
 
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.manifest import Artifact, Gate, Manifest, Parity, ScoreMap, Target
+from sspcab_edge.manifest import Artifact, Gate, Manifest, Parity, Target
+from sspcab_edge.score_map import ScoreMap
 from sspcab_export.asking import Unit
 from sspcab_export.graph import save_graph
 from sspcab_export.precision.score_map import fit_score_map

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sspcab_edge.errors import OptionError
-from sspcab_edge.manifest import Calibration, Decision, FrontEndSpec, Model, Preprocess
+from sspcab_edge.front_end_spec import FrontEndSpec, Preprocess
+from sspcab_edge.manifest import Calibration, Decision, Model
 from sspcab_edge.parity import PackItem
 from sspcab_edge.ports import Array, Entry, Port, object_ports
 from sspcab_edge.protocols import FrontEnd, Request

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import BundleError, OptionError, OutputError
-from sspcab_edge.manifest import (
+from sspcab_edge.front_end_spec import (
     FrameSize,
     FrontEndSpec,
     Preprocess,

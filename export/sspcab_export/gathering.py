@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from sspcab_edge.manifest import Calibration, Decision, FrontEndSpec, Gate, Model, Precision
+from sspcab_edge.front_end_spec import FrontEndSpec
+from sspcab_edge.manifest import Calibration, Decision, Gate, Model, Precision
 from sspcab_edge.ports import Entry
 from sspcab_edge.preprocess import decode_picture
 from sspcab_edge.protocols import FrontEnd

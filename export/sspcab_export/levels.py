@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sspcab_edge.decision import quantiles
 from sspcab_edge.errors import OptionError
-from sspcab_edge.manifest import ScoreMap
+from sspcab_edge.score_map import ScoreMap
 
 __all__ = ["MINIMUM_LEVEL_PICTURES", "fit_levels"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from sspcab_edge.errors import BundleError, OptionError
-from sspcab_edge.manifest import (
+from sspcab_edge.front_end_spec import (
     DetectorHead,
     FlowSpec,
     FrontEndSpec,

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from sspcab_edge.errors import OptionError, OutputError
-from sspcab_edge.manifest import DetectorHead, FlowNetwork, FlowSpec
+from sspcab_edge.front_end_spec import DetectorHead, FlowNetwork, FlowSpec
 from sspcab_export.graph import load_graph, save_graph
 
 __all__ = ["put_file", "read_detector", "take_flow_network"]

@@ -20,7 +20,8 @@ from sspcab_edge.decision import (
     threshold_from_rate,
 )
 from sspcab_edge.errors import GateError, OptionError
-from sspcab_edge.manifest import VIDEO_KINDS, Decision, Manifest
+from sspcab_edge.front_end_spec import VIDEO_KINDS
+from sspcab_edge.manifest import Decision, Manifest
 from sspcab_edge.preprocess import find_pictures
 from sspcab_edge.protocols import Source
 from sspcab_runtime.attestation import record_attestation

@@ -10,7 +10,8 @@ import msgspec
 
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
-from sspcab_edge.manifest import Decision, Manifest, Registration
+from sspcab_edge.front_end_spec import Registration
+from sspcab_edge.manifest import Decision, Manifest
 from sspcab_edge.ports import Port
 from sspcab_runtime.engines.table import backends_for
 from sspcab_runtime.frontends.tiles import Tiles

@@ -12,17 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from sspcab_edge.bundle import Bundle, staging, write_bundle
-from sspcab_edge.manifest import (
-    Artifact,
-    Decision,
-    FrontEndSpec,
-    Gate,
-    Manifest,
-    Model,
-    Parity,
-    Preprocess,
-    Target,
-)
+from sspcab_edge.front_end_spec import FrontEndSpec, Preprocess
+from sspcab_edge.manifest import Artifact, Decision, Gate, Manifest, Model, Parity, Target
 from sspcab_edge.parity import PackItem, write_pack
 from sspcab_edge.ports import whole_frame_ports
 from sspcab_edge.testing import brightness

@@ -17,7 +17,7 @@ from sspcab_edge.decision import (
     threshold_from_rate,
 )
 from sspcab_edge.errors import OptionError
-from sspcab_edge.manifest import ScoreMap
+from sspcab_edge.score_map import ScoreMap
 
 SCORES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=60)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from definitions.draem_plain import read_rgb
 from sspcab_edge.errors import InputError, PictureError
-from sspcab_edge.manifest import Preprocess, ResizeFilter
+from sspcab_edge.front_end_spec import Preprocess, ResizeFilter
 from sspcab_edge.preprocess import decode_picture, find_pictures, prepare, resize
 
 

@@ -10,22 +10,21 @@ import numpy.typing as npt
 import pytest
 
 from sspcab_edge.bundle import Bundle, staging, write_bundle
+from sspcab_edge.front_end_spec import FrontEndSpec, Preprocess
 from sspcab_edge.manifest import (
     Artifact,
     Decision,
     FileEntry,
-    FrontEndSpec,
     Gate,
     Manifest,
     Model,
     Parity,
     ParityPack,
     Precision,
-    Preprocess,
-    ScoreMap,
 )
 from sspcab_edge.parity import PackItem, write_pack
 from sspcab_edge.ports import whole_frame_ports
+from sspcab_edge.score_map import ScoreMap
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

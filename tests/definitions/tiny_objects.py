@@ -10,16 +10,8 @@ import pytest
 
 from definitions.tiny_bundle import make_bundle
 from sspcab_edge.bundle import Bundle, staging, write_bundle
-from sspcab_edge.manifest import (
-    Decision,
-    FlowSpec,
-    FrameSize,
-    FrontEndSpec,
-    Objects,
-    ParityPack,
-    Preprocess,
-    Proposals,
-)
+from sspcab_edge.front_end_spec import FlowSpec, FrameSize, FrontEndSpec, Objects, Preprocess, Proposals
+from sspcab_edge.manifest import Decision, ParityPack
 from sspcab_edge.parity import PackItem, write_pack
 from sspcab_edge.ports import Entry, object_ports
 

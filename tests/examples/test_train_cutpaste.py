@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from definitions.sspcab_torch import SumThenRelu
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_edge.preprocess import decode_picture, find_pictures, prepare
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -12,8 +12,8 @@ import pytest
 
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import BundleError, EdgeError, EngineError, GateError, InputError, OptionError
-from sspcab_edge.manifest import ScoreMap
 from sspcab_edge.preprocess import prepare
+from sspcab_edge.score_map import ScoreMap
 from sspcab_runtime import Detector, Result, open_source, setting
 from sspcab_runtime.engines import open_engine
 from sspcab_runtime.engines.base import GraphEngine

@@ -12,9 +12,9 @@ import pytest
 
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import EngineError, InputError
-from sspcab_edge.manifest import ScoreMap
 from sspcab_edge.preprocess import prepare
 from sspcab_edge.protocols import Frame
+from sspcab_edge.score_map import ScoreMap
 from sspcab_runtime.frontends import FRONT_ENDS, open_front_end
 
 Pixels = npt.NDArray[np.uint8]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from sspcab_edge.errors import HostError
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_export.checkpoints import Checkpoint
 from sspcab_export.checkpoints.unpickle import Stub
 from sspcab_export.hosts.base import HostOptions, LoadedHost, Normalisation

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from sspcab_edge.errors import HostError, OptionError
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_edge.ports import object_ports
 from sspcab_export.block import check_map_size
 from sspcab_export.checkpoints import Checkpoint

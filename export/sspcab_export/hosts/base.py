@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from sspcab_edge.block import BlockSpec
 from sspcab_edge.errors import OptionError
-from sspcab_edge.manifest import Preprocess, ResizeFilter
+from sspcab_edge.front_end_spec import Preprocess, ResizeFilter
 from sspcab_edge.ports import Array, Entry, Port
 
 __all__ = [

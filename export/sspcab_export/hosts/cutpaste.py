@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 
 from sspcab_edge.errors import HostError, OptionError
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_export.block import check_map_size
 from sspcab_export.checkpoints import Checkpoint
 from sspcab_export.density import check_bandwidth

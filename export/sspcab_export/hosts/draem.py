@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sspcab_edge.errors import CheckpointError
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_export.checkpoints import Checkpoint, Part
 from sspcab_export.checkpoints.files import SEGMENTATION_ENDING
 from sspcab_export.hosts.base import HostOptions, LoadedHost

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sspcab_edge.errors import HostError, OptionError
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_edge.ports import whole_frame_ports
 from sspcab_export.block import check_map_size
 from sspcab_export.checkpoints import Checkpoint

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sspcab_edge.errors import HostError, OptionError
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_edge.ports import Array, Entry, object_ports
 from sspcab_export.block import check_map_size
 from sspcab_export.checkpoints import Checkpoint

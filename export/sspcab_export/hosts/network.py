@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
 from sspcab_edge.errors import HostError, OptionError
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_edge.ports import Array
 from sspcab_export.contract.inputs import Colour, InputSpec, make_picture, put_input
 from sspcab_export.contract.scores import Recipe, is_map, is_score, make_score, parse_recipe, put_score

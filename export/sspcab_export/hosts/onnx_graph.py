@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sspcab_edge.errors import GraphError, HostError, OptionError
-from sspcab_edge.manifest import Preprocess
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_edge.ports import Array
 from sspcab_export.graph import load_graph
 from sspcab_export.hosts.base import HostOptions, LoadedHost, refuse_unused

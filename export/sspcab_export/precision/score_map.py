@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.decision import apply_score_map
-from sspcab_edge.manifest import ScoreMap
+from sspcab_edge.score_map import ScoreMap
 
 __all__ = ["fit_score_map", "isotonic"]
 

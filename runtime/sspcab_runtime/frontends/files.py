@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import BundleError
-from sspcab_edge.manifest import FrameSize
+from sspcab_edge.front_end_spec import FrameSize
 
 __all__ = ["read_grey"]
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sspcab_edge.manifest import Region
+from sspcab_edge.front_end_spec import Region
 
 __all__ = ["Pose", "to_frame", "to_reference"]
 

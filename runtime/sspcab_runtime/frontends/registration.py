@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import BundleError, RegistrationError
-from sspcab_edge.manifest import FrameSize, Registration
+from sspcab_edge.front_end_spec import FrameSize, Registration
 from sspcab_runtime.frontends.detail import FINE, agreement, detail, slopes
 from sspcab_runtime.frontends.files import read_grey
 from sspcab_runtime.frontends.phase import shift_between, spectrum, turns_between, wheel

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sspcab_edge.decision import apply_score_map
 from sspcab_edge.errors import EngineError
-from sspcab_edge.manifest import ScoreMap
+from sspcab_edge.score_map import ScoreMap
 from sspcab_runtime.frontends.zones import Inside
 
 __all__ = ["on_source_scale", "score_inside"]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import InputError
-from sspcab_edge.manifest import FrameSize, FrontEndSpec, Region
+from sspcab_edge.front_end_spec import FrameSize, FrontEndSpec, Region
 from sspcab_edge.protocols import Frame
 from sspcab_runtime.frontends.pose import Pose, to_frame, to_reference
 from sspcab_runtime.frontends.registration import Aligner, open_aligner

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import BundleError
-from sspcab_edge.manifest import FrontEndSpec
+from sspcab_edge.front_end_spec import FrontEndSpec
 from sspcab_runtime.frontends.files import read_grey
 
 __all__ = ["Inside", "read_inside", "touched"]

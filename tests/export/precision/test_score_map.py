@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from sspcab_edge.decision import apply_score_map
-from sspcab_edge.manifest import ScoreMap, decode_manifest, encode_manifest
+from sspcab_edge.manifest import decode_manifest, encode_manifest
+from sspcab_edge.score_map import ScoreMap
 from sspcab_export.precision.score_map import MAX_KNOTS, PICTURES_A_KNOT, fit_score_map, isotonic
 
 numbers = st.integers(-50, 50).map(lambda i: i / 4)

@@ -13,19 +13,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sspcab_edge.manifest import (
-    Decision,
-    FileEntry,
-    FrameSize,
-    FrontEndSpec,
-    Manifest,
-    Preprocess,
-    ScoreMap,
-    decode_manifest,
-    encode_manifest,
-)
+from sspcab_edge.front_end_spec import FrameSize, FrontEndSpec, Preprocess
+from sspcab_edge.manifest import Decision, FileEntry, Manifest, decode_manifest, encode_manifest
 from sspcab_edge.ports import whole_frame_ports
 from sspcab_edge.protocols import Engine, Frame, FrontEnd, Verdict
+from sspcab_edge.score_map import ScoreMap
 from sspcab_runtime.calls import answer
 from sspcab_runtime.engines.table import load_engine
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from sspcab_edge.bundle import Bundle, file_entry, replace_manifest
-from sspcab_edge.manifest import FrameSize, FrontEndSpec, Region, Registration, ScoreMap, Tiling
+from sspcab_edge.front_end_spec import FrameSize, FrontEndSpec, Region, Registration, Tiling
+from sspcab_edge.score_map import ScoreMap
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.inspect import describe
 from sspcab_runtime.turns import pack_inputs

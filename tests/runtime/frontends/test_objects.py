@@ -14,22 +14,20 @@ import pytest
 
 from definitions.tiny_bundle import make_bundle
 from sspcab_edge.errors import BundleError, EngineError
-from sspcab_edge.manifest import (
+from sspcab_edge.front_end_spec import (
     DetectorHead,
     FlowSpec,
     FrameSize,
     FrontEndSpec,
-    Manifest,
     Objects,
     Preprocess,
     Proposals,
     Region,
-    ScoreMap,
-    decode_manifest,
-    encode_manifest,
 )
+from sspcab_edge.manifest import Manifest, decode_manifest, encode_manifest
 from sspcab_edge.ports import clip_ports, object_ports
 from sspcab_edge.protocols import Frame, FrontEnd, Request, Verdict
+from sspcab_edge.score_map import ScoreMap
 from sspcab_runtime.frontends.clip import Clip
 from sspcab_runtime.frontends.objects import ObjectFrontEnd
 from sspcab_runtime.frontends.proposals.detector import letterbox, read_head

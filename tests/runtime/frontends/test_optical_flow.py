@@ -12,7 +12,7 @@ import pytest
 
 from definitions.side_networks import SHIFT, brightness_network, shift_network
 from sspcab_edge.errors import BundleError, EngineError
-from sspcab_edge.manifest import FlowNetwork, FlowSpec
+from sspcab_edge.front_end_spec import FlowNetwork, FlowSpec
 from sspcab_runtime.frontends.optical_flow import Flows, open_flows
 
 HEIGHT, WIDTH = 48, 64

@@ -12,9 +12,11 @@ import numpy.typing as npt
 import pytest
 
 from sspcab_edge.errors import BundleError, EngineError, InputError
-from sspcab_edge.manifest import FrameSize, FrontEndSpec, Manifest, Region, ScoreMap
+from sspcab_edge.front_end_spec import FrameSize, FrontEndSpec, Region
+from sspcab_edge.manifest import Manifest
 from sspcab_edge.preprocess import prepare
 from sspcab_edge.protocols import Engine, Frame, FrontEnd
+from sspcab_edge.score_map import ScoreMap
 from sspcab_runtime.frontends import open_front_end, open_unit
 
 Pixels = npt.NDArray[np.uint8]

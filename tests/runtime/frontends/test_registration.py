@@ -19,7 +19,8 @@ import pytest
 from scipy.ndimage import affine_transform
 
 from sspcab_edge.errors import BundleError, PictureError, RegistrationError
-from sspcab_edge.manifest import FrameSize, FrontEndSpec, Manifest, Region, Registration, Tiling
+from sspcab_edge.front_end_spec import FrameSize, FrontEndSpec, Region, Registration, Tiling
+from sspcab_edge.manifest import Manifest
 from sspcab_edge.protocols import Engine, Frame, FrontEnd
 from sspcab_runtime.frontends import open_front_end
 from sspcab_runtime.frontends.phase import turns_between, wheel

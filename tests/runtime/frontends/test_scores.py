@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
 from sspcab_edge.errors import EngineError
-from sspcab_edge.manifest import ScoreMap
+from sspcab_edge.score_map import ScoreMap
 from sspcab_runtime.frontends.scores import on_source_scale, score_inside
 
 

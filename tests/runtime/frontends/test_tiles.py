@@ -13,8 +13,10 @@ import numpy.typing as npt
 import pytest
 
 from sspcab_edge.errors import BundleError, EngineError
-from sspcab_edge.manifest import FrameSize, FrontEndSpec, Manifest, Region, ScoreMap, Tiling
+from sspcab_edge.front_end_spec import FrameSize, FrontEndSpec, Region, Tiling
+from sspcab_edge.manifest import Manifest
 from sspcab_edge.protocols import Engine, FrontEnd
+from sspcab_edge.score_map import ScoreMap
 from sspcab_runtime.frontends import open_front_end
 from sspcab_runtime.frontends.tiles import Tiles
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sspcab_edge.errors import BundleError
-from sspcab_edge.manifest import FrameSize, FrontEndSpec, Region
+from sspcab_edge.front_end_spec import FrameSize, FrontEndSpec, Region
 from sspcab_runtime.frontends.zones import read_inside, touched
 
 FRAME = FrameSize(width=40, height=30)

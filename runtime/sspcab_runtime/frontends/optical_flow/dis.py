@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sspcab_edge.manifest import FlowSpec
+from sspcab_edge.front_end_spec import FlowSpec
 from sspcab_runtime.frontends.optical_flow.fields import FlowField, Pixels
 
 __all__ = ["InverseSearch"]

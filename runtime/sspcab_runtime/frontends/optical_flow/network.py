@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from sspcab_edge.errors import BundleError, EngineError
-from sspcab_edge.manifest import FlowSpec
+from sspcab_edge.front_end_spec import FlowSpec
 from sspcab_edge.ports import Array, Port
 from sspcab_runtime.frontends.optical_flow.fields import FlowField, Pixels
 from sspcab_runtime.frontends.side_network import open_side_network
@@ -17,7 +17,7 @@ __all__ = ["FlowEngine"]
 
 
 class FlowEngine:
-    """A network that is asked about two frames; see :class:`~sspcab_edge.manifest.FlowNetwork`.
+    """A network that is asked about two frames; see :class:`~sspcab_edge.front_end_spec.FlowNetwork`.
 
     Args:
         spec: Says what it takes and gives.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sspcab_edge.manifest import FlowSpec
+from sspcab_edge.front_end_spec import FlowSpec
 from sspcab_runtime.frontends.optical_flow.dis import InverseSearch
 from sspcab_runtime.frontends.optical_flow.fields import FlowMethod, Flows
 from sspcab_runtime.frontends.optical_flow.network import FlowEngine

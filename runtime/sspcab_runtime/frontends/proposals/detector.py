@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import BundleError, EngineError
-from sspcab_edge.manifest import DetectorHead, Proposals
+from sspcab_edge.front_end_spec import DetectorHead, Proposals
 from sspcab_edge.ports import Array, Port
 from sspcab_runtime.frontends.boxes import Boxes, plausible
 from sspcab_runtime.frontends.side_network import open_side_network

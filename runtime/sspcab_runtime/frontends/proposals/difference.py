@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sspcab_edge.manifest import Proposals
+from sspcab_edge.front_end_spec import Proposals
 from sspcab_runtime.frontends.boxes import Boxes, no_boxes
 from sspcab_runtime.frontends.proposals.blobs import blobs, working_size
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sspcab_edge.manifest import Proposals
+from sspcab_edge.front_end_spec import Proposals
 from sspcab_runtime.frontends.boxes import Boxes
 from sspcab_runtime.frontends.proposals.background import Background
 from sspcab_runtime.frontends.proposals.detector import ObjectDetector
