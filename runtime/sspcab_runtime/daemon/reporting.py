@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sspcab_runtime.daemon.bundles import ServedBundle
 from sspcab_runtime.daemon.camera import newest_state
+from sspcab_runtime.daemon.camera_run import CameraRun
 from sspcab_runtime.daemon.status import (
     CameraStatus,
     DaemonStatus,
@@ -16,7 +17,7 @@ from sspcab_runtime.daemon.status import (
     StoreStatus,
     WorkerStatus,
 )
-from sspcab_runtime.daemon.supervisor import CameraRun, Supervisor
+from sspcab_runtime.daemon.supervisor import Supervisor
 
 __all__ = ["camera_status", "daemon_status", "worker_status"]
 

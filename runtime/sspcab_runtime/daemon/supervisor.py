@@ -6,20 +6,19 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-from uuid import uuid4
+from typing import Any
 
 from sspcab_edge.protocols import Verdict
 from sspcab_runtime.daemon.alarms import AlarmClosed, AlarmOpened, CameraAlarms
+from sspcab_runtime.daemon.announcing import Announcer
 from sspcab_runtime.daemon.bundles import ServedBundle
-from sspcab_runtime.daemon.camera import Fault, Held, Numbers
+from sspcab_runtime.daemon.camera import Fault, Held
+from sspcab_runtime.daemon.camera_run import CameraRun
 from sspcab_runtime.daemon.captures import Capture, Connection
-from sspcab_runtime.daemon.clock import boot_id, clock_synchronised
 from sspcab_runtime.daemon.config import CameraConfig, Config
 from sspcab_runtime.daemon.drift import DriftWatch
-from sspcab_runtime.daemon.events import SYSTEM, Event, Peak
+from sspcab_runtime.daemon.events import SYSTEM
 from sspcab_runtime.daemon.evidence import EvidenceKeeper
 from sspcab_runtime.daemon.found import scored_objects
 from sspcab_runtime.daemon.integrity.judge import CameraJudge
@@ -36,13 +35,12 @@ from sspcab_runtime.daemon.messages import (
     SlotFrame,
 )
 from sspcab_runtime.daemon.parts import Answer, PartDecision, Trigger
-from sspcab_runtime.daemon.picture import LatestPicture
 from sspcab_runtime.daemon.scheduling import next_cameras
 from sspcab_runtime.daemon.store import Store
 from sspcab_runtime.daemon.triggered import Ledger, PartQueue
 from sspcab_runtime.daemon.waits import CAMERA_STEPS_S, WORKER_STEPS_S, Waits
 
-__all__ = ["CameraRun", "Supervisor"]
+__all__ = ["Supervisor"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,55 +49,6 @@ _TURN_S = 0.05
 _REAP_S = 1.0
 _WELL_FRAMES = 5
 """A camera has recovered when so many of its frames were scored."""
-
-
-@dataclass(eq=False)
-class CameraRun:
-    """A camera and all that is kept of it while the daemon runs.
-
-    Attributes:
-        connection: The open one.
-        waiting: The newest frame that was not sent yet (live), or those that parts need (triggered).
-        under_way: Frames that the worker has.
-        added: The connection whose memory the serving worker has.
-        faults: Open ones by reason.
-        verdict_fault: Why the latest frame had no verdict, and until when that counts.
-        open: The opening event of each alarm that is open, by zone.
-    """
-
-    name: str
-    config: CameraConfig
-    capture: Capture
-    judge: CameraJudge
-    numbers: Numbers = field(default_factory=Numbers)
-    picture: LatestPicture = field(default_factory=LatestPicture)
-    alarms: CameraAlarms | None = None
-    drift: DriftWatch | None = None
-    parts: PartQueue | None = None
-    connection: Connection | None = None
-    opened_s: float = 0.0
-    ever: bool = False
-    message: str = ""
-    waiting: list[Held] = field(default_factory=list)
-    under_way: list[Held] = field(default_factory=list)
-    added: Connection | None = None
-    faults: dict[str, Fault] = field(default_factory=dict)
-    lost: str | None = None
-    verdict_fault: tuple[str, float] | None = None
-    since_recovery: int = 0
-    open: dict[str | None, Event] = field(default_factory=dict)
-    threshold: float | None = None
-    drifting: bool = False
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
-
-    def opened_since(self, now: float) -> float:
-        """Seconds since its connection opened; 0 without one."""
-        return now - self.opened_s if self.connection is not None else 0.0
-
-    @property
-    def free(self) -> bool:
-        """Whether its frames may be scored."""
-        return self.connection is not None and self.lost is None
 
 
 class Supervisor:
@@ -127,9 +76,9 @@ class Supervisor:
         ledger: Ledger,
         chance: random.Random | None = None,
     ) -> None:
-        self.config, self.loop, self._store, self._evidence = config, Loop(), store, evidence
+        self.config, self.loop, self._evidence = config, Loop(), evidence
+        self._announcer = Announcer(store, evidence)
         self._ledger = ledger
-        self._boot = boot_id()
         self._chance = chance or random.Random()
         self._served_s: dict[str, float] = {}
         self._requests: dict[tuple[str, int], list[tuple[CameraRun, Held]]] = {}
@@ -215,7 +164,7 @@ class Supervisor:
         for run in self.cameras.values():
             if run.parts is not None:
                 self._decide(run, run.parts.close("stopped", now))
-            self._alarm_events(run, run.alarms.gap(now, "stopped") if run.alarms else (), None, None)
+            self._alarms(run, run.alarms.gap(now, "stopped") if run.alarms else ())
             run.capture.stop()
         for bundle in self.bundles.values():
             bundle.stop()
@@ -261,7 +210,7 @@ class Supervisor:
             _LOG.warning("camera %s: %s; it is opened again", run.name, message)
             return
         run.lost = "stalled" if reason == "stalled" else "lost"
-        self._fault_opened(run, run.lost, message, now)
+        self._announcer.fault_opened(run, run.lost, message, now)
 
     def _gap(self, run: CameraRun, now: float, message: str) -> None:
         """Frames are missing: what was seen before says nothing of what comes."""
@@ -270,7 +219,7 @@ class Supervisor:
             run.numbers.dropped += 1
         run.waiting.clear()
         if run.alarms is not None:
-            self._alarm_events(run, run.alarms.gap(now), None, None)
+            self._alarms(run, run.alarms.gap(now))
         if run.parts is not None:
             self._decide(run, run.parts.camera_fault(message, now))
 
@@ -304,7 +253,7 @@ class Supervisor:
     def _tick(self, run: CameraRun, now: float) -> None:
         self._integrity(run, now)
         if run.verdict_fault is not None and now > run.verdict_fault[1]:
-            self._fault_closed(run, run.verdict_fault[0], now)
+            self._announcer.fault_closed(run, run.verdict_fault[0], now)
             run.verdict_fault = None
         if run.parts is not None:
             self._decide(run, run.parts.tick(now))
@@ -314,26 +263,20 @@ class Supervisor:
         for reason in opened:
             if reason == "stalled":
                 continue  # its capture process is replaced, which says so
-            self._fault_opened(run, reason, f"the camera is at fault: {reason}", now)
+            self._announcer.fault_opened(run, reason, f"the camera is at fault: {reason}", now)
             self._gap(run, now, reason)
             self.bundles[run.config.bundle].send(Reset(camera=run.name))
         for reason in closed:
-            self._fault_closed(run, reason, now)
+            self._announcer.fault_closed(run, reason, now)
 
-    def _fault_opened(self, run: CameraRun, reason: str, message: str, now: float) -> None:
-        if reason in run.faults:
-            return
-        fault = run.faults[reason] = Fault.new(reason, now)
-        _LOG.warning("camera %s: %s: %s", run.name, reason, message)
-        self.emit("camera", "opened", run.name, reason, message, event_id=fault.event_id)
-
-    def _fault_closed(self, run: CameraRun, reason: str, now: float) -> None:
-        fault = run.faults.pop(reason, None)
-        if fault is not None:
-            _LOG.info("camera %s: no longer %s", run.name, reason)
-            self.emit(
-                "camera", "closed", run.name, reason, event_id=fault.event_id, duration_s=now - fault.since_s
-            )
+    def _alarms(
+        self,
+        run: CameraRun,
+        changes: Iterable[AlarmOpened | AlarmClosed],
+        held: Held | None = None,
+        frame: JudgedFrame | None = None,
+    ) -> None:
+        self._announcer.alarms(run, self.bundles[run.config.bundle].ready, changes, held, frame)
 
     def _release(self, run: CameraRun, held: Held) -> None:
         run.capture.release(held.connection, held.captured.slot)
@@ -372,7 +315,7 @@ class Supervisor:
         )
         fault = self._trouble.pop(bundle.name, None)
         if fault is not None:
-            self.emit(
+            self._announcer.emit(
                 "system",
                 "closed",
                 SYSTEM,
@@ -387,7 +330,7 @@ class Supervisor:
                 continue
             now = time.monotonic()
             if run.alarms is not None:
-                self._alarm_events(run, run.alarms.gap(now), None, None)
+                self._alarms(run, run.alarms.gap(now))
             threshold = run.config.alarm.threshold
             run.threshold = ready.threshold if threshold is None else threshold
             run.alarms = None
@@ -449,7 +392,7 @@ class Supervisor:
         now = time.monotonic()
         _LOG.error("bundle %s: %s: %s", bundle.name, reason, message)
         if serving:
-            self.emit(
+            self._announcer.emit(
                 "system", "noted", SYSTEM, "swap", f"bundle {bundle.name}: {message}; the old one serves on"
             )
             return
@@ -460,7 +403,7 @@ class Supervisor:
                     self._decide(run, run.parts.engine_fault(message, now))
         if bundle.name not in self._trouble:
             fault = self._trouble[bundle.name] = Fault.new(reason, now)
-            self.emit(
+            self._announcer.emit(
                 "system",
                 "opened",
                 SYSTEM,
@@ -490,9 +433,9 @@ class Supervisor:
         run.numbers.faulty += 1
         reason = frame.fault
         if run.verdict_fault is not None and run.verdict_fault[0] != reason:
-            self._fault_closed(run, run.verdict_fault[0], now)
+            self._announcer.fault_closed(run, run.verdict_fault[0], now)
         run.verdict_fault = (reason, now + max(run.config.integrity.hold_s, 0.1))
-        self._fault_opened(run, reason, frame.message, now)
+        self._announcer.fault_opened(run, reason, frame.message, now)
         self._picture(run, held, frame)
         if run.parts is not None:
             self._decide(run, run.parts.failed(held.captured.number, "camera", frame.message, now))
@@ -508,7 +451,7 @@ class Supervisor:
         if run.since_recovery == _WELL_FRAMES:
             run.capture.well()
         if run.lost is not None:
-            self._fault_closed(run, run.lost, now)
+            self._announcer.fault_closed(run, run.lost, now)
             run.lost = None
         pixels = held.connection.slots.pixels(held.captured.slot, held.captured.height, held.captured.width)
         heat_map = self._picture(run, held, frame)
@@ -527,11 +470,11 @@ class Supervisor:
             )
         if run.alarms is not None and run.threshold is not None:
             changes = run.alarms.push(frame.score, heat_map, held.captured.monotonic_s, held.captured.number)
-            self._alarm_events(run, changes, held, frame)
+            self._alarms(run, changes, held, frame)
         if run.drift is not None:
             drifting = run.drift.push(frame.score, now)
             if drifting and not run.drifting:
-                self.emit(
+                self._announcer.emit(
                     "camera",
                     "noted",
                     run.name,
@@ -553,95 +496,6 @@ class Supervisor:
             verdict = Verdict(frame.score, run.threshold, anomalous, heat_map, scored_objects(frame.objects))
         run.picture.keep(pixels, verdict, None if ready is None else ready.heat, time.monotonic())
         return heat_map
-
-    # events
-
-    def _alarm_events(
-        self,
-        run: CameraRun,
-        changes: Iterable[AlarmOpened | AlarmClosed],
-        held: Held | None,
-        frame: JudgedFrame | None,
-    ) -> None:
-        ready = self.bundles[run.config.bundle].ready
-        for change in changes:
-            facts: dict[str, Any] = {
-                "zone": change.zone,
-                "score": change.score,
-                "frame": change.frame,
-                "threshold": change.threshold,
-                "peak": self._peak(change.peak),
-            }
-            if isinstance(change, AlarmClosed):
-                opened = run.open.pop(change.zone, None)
-                if opened is not None:
-                    event = self._event(
-                        "anomaly",
-                        "closed",
-                        run.name,
-                        change.reason,
-                        event_id=opened.event_id,
-                        bundle=opened.bundle,
-                        artifact=opened.artifact,
-                        duration_s=change.duration_s,
-                        **facts,
-                    )
-                    self._evidence.closed(event, self._store.put)
-                continue
-            assert held is not None
-            assert frame is not None
-            event = self._event(
-                "anomaly",
-                "opened",
-                run.name,
-                "score",
-                bundle=None if ready is None else ready.bundle,
-                artifact=None if ready is None else ready.artifact,
-                objects=frame.objects,
-                **facts,
-            )
-            run.open[change.zone] = event
-            slots, captured = held.connection.slots, held.captured
-            pixels = slots.pixels(captured.slot, captured.height, captured.width)
-            heat_map = None
-            if frame.map_height:
-                heat_map = slots.map(captured.slot, frame.map_height, frame.map_width)
-            self._evidence.opened(
-                event, pixels, heat_map, None if ready is None else ready.heat, self._store.put
-            )
-
-    def _peak(self, peak: Any) -> Peak:
-        wall = time.time() - (time.monotonic() - peak.monotonic_s)
-        return Peak(score=peak.score, frame=peak.frame, wall_s=wall, monotonic_s=peak.monotonic_s)
-
-    def emit(
-        self,
-        kind: Literal["anomaly", "camera", "system"],
-        phase: Literal["opened", "closed", "noted"],
-        camera: str,
-        reason: str,
-        message: str = "",
-        **more: Any,
-    ) -> None:
-        """Make an event of now and keep it."""
-        self._store.put(self._event(kind, phase, camera, reason, message, **more))
-
-    def _event(
-        self, kind: Any, phase: Any, camera: str, reason: str, message: str = "", **more: Any
-    ) -> Event:
-        return Event(
-            kind=kind,
-            phase=phase,
-            event_id=more.pop("event_id", None) or uuid4().hex,
-            camera=camera,
-            reason=reason,
-            message=message,
-            boot_id=self._boot,
-            wall_s=time.time(),
-            monotonic_s=time.monotonic(),
-            clock_synchronised=clock_synchronised(),
-            **more,
-        )
 
     # parts
 
