@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import onnx_ir as ir
 
 from sspcab_edge.errors import GraphError, HostError
 from sspcab_export.networks.base import Expected
+from sspcab_runtime.engines.onnxruntime_engine import import_onnxruntime, session_options
 
 __all__ = ["OnnxNetwork", "check_operators", "first_line", "fixed_batch", "open_session", "picture_input"]
 
@@ -100,15 +100,12 @@ def open_session(model: ir.Model) -> Any:
     Raises:
         GraphError: It refuses the graph.
     """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3
+    ort = import_onnxruntime()
+    options = session_options(ort)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     data = ir.serde.serialize_model(model).SerializeToString()
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
         raise GraphError(f"onnxruntime refuses the graph: {first_line(error)}") from error
 
