@@ -124,7 +124,7 @@ def _to_rgb(raw: npt.NDArray[Any], path: Path) -> Picture:
         notes.append("grey to RGB")
         rgb = np.repeat(raw[..., :1], 3, axis=2)
     elif channels in (3, 4):
-        rgb = raw[..., 2::-1]
+        rgb = cv2.cvtColor(raw, cv2.COLOR_BGRA2RGB if channels == 4 else cv2.COLOR_BGR2RGB)
     else:
         raise PictureError(f"{path} has {channels} channels, expected 1 to 4")
     return Picture(np.ascontiguousarray(rgb, dtype=np.uint8), ", ".join(notes) or None)
