@@ -11,6 +11,7 @@ from sspcab_edge.record import MANIFEST_NAME, Record
 from sspcab_edge.score_map import ScoreMap, check_rising
 
 __all__ = [
+    "ENTRY_A_FRAME",
     "VIDEO_KINDS",
     "DetectorHead",
     "FlowNetwork",
@@ -33,6 +34,9 @@ FrontEndKind = Literal["whole-frame", "tiles", "clip", "objects"]
 
 VIDEO_KINDS: Final = ("clip", "objects")
 """Front-ends that look at several frames of one camera, and so at videos instead of pictures."""
+
+ENTRY_A_FRAME: Final = ("whole-frame", "clip")
+"""Front-ends that make one entry of the graph's batch of a frame."""
 
 MAX_SIDE = 32767
 """Longest side of a frame, in pixels: what OpenCV can move."""

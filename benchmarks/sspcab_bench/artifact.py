@@ -18,6 +18,7 @@ from sspcab_bench.sensors import Sensors, Watch, summarise_samples
 from sspcab_bench.summary import Histogram, Statistics
 from sspcab_bench.timing import WarmUp, warm_up
 from sspcab_edge.bundle import Bundle
+from sspcab_edge.front_end_spec import ENTRY_A_FRAME
 from sspcab_edge.manifest import Artifact
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines import load_engine
@@ -200,6 +201,7 @@ def _load(bundle: Bundle, artifact: Artifact, job: Job) -> tuple[GraphEngine, fl
         manifest.outputs,
         precision=artifact.precision,
         threads=Setting(artifact, job.backend, None, job.threads, job.streams).threads_each,
+        single=job.batch == 1 and manifest.front_end.kind in ENTRY_A_FRAME,
     )
     elapsed_s = time.perf_counter() - start
     first_infer_ms = sum(engine.stages_ms.values())

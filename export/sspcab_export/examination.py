@@ -13,6 +13,7 @@ import msgspec
 import onnx_ir as ir
 
 from sspcab_edge.bundle import Bundle
+from sspcab_edge.front_end_spec import ENTRY_A_FRAME
 from sspcab_edge.manifest import Artifact, Gate, Manifest, Parity, Target
 from sspcab_edge.score_map import ScoreMap
 from sspcab_export.asking import Unit
@@ -133,7 +134,14 @@ class Examination:
         staged = Bundle(self.folder, manifest, digest="")
         with ExitStack() as stack:
             engine = stack.enter_context(
-                load_engine(backend, path, manifest.inputs, manifest.outputs, precision=artifact.precision)
+                load_engine(
+                    backend,
+                    path,
+                    manifest.inputs,
+                    manifest.outputs,
+                    precision=artifact.precision,
+                    single=manifest.front_end.kind in ENTRY_A_FRAME,
+                )
             )
 
             def detector(score_map: ScoreMap) -> Detector:

@@ -103,7 +103,7 @@ def _converted(bundle: Bundle, base: Artifact, say: Progress) -> Bundle:
         artifact = msgspec.structs.replace(base, target="openvino", files=files, size_bytes=size)
         staged = Bundle(folder, bundle.manifest, digest="")
         say.stage("replaying the parity pack")
-        with open_engine(staged, artifact, backend="openvino") as engine:
+        with open_engine(staged, artifact, backend="openvino", single=True) as engine:
             compared = replay(staged, artifact, engine, progress=say.step)
         on = f"{engine.backend} {engine.version}"
         parity = judge_replay(artifact, compared, bundle.manifest.decision.threshold, on)

@@ -59,6 +59,7 @@ def open_first(
     *,
     prove: bool = True,
     fallback: bool = False,
+    single: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Setting, tuple[GraphEngine, ...]]:
     """The first setting that is fit to be used, with its engines.
@@ -71,6 +72,7 @@ def open_first(
         settings: In order of preference; one or more.
         prove: Ask for the gate at all.
         fallback: Pass over what cannot run here.
+        single: No caller gathers several frames into one call.
         progress: Called with (inputs replayed, inputs in all) while a parity pack is replayed.
 
     Raises:
@@ -81,7 +83,9 @@ def open_first(
     refused: list[tuple[Setting, EdgeError]] = []
     for number, setting in enumerate(settings):
         try:
-            engines = open_engines(bundle, setting, _gate(bundle, setting, progress) if prove else None)
+            engines = open_engines(
+                bundle, setting, _gate(bundle, setting, progress) if prove else None, single=single
+            )
         except GateError as error:
             refused.append((setting, error))
         except MissingPackageError as error:

@@ -54,9 +54,15 @@ class Setting:
 
 
 def open_engines(
-    bundle: Bundle, setting: Setting, first: Callable[[GraphEngine], object] | None = None
+    bundle: Bundle,
+    setting: Setting,
+    first: Callable[[GraphEngine], object] | None = None,
+    *,
+    single: bool = True,
 ) -> tuple[GraphEngine, ...]:
     """The engines of a setting, one per stream; ``first`` is called with the first before the others open.
+
+    ``single`` says that no caller gathers several frames into one call.
 
     Raises:
         OptionError: The backend does not run the artifact or has no such hint, or ``threads`` < 1.
@@ -72,6 +78,7 @@ def open_engines(
                 backend=setting.backend,
                 threads=setting.threads_each,
                 hint=setting.hint,
+                single=single,
             )
             engines.append(opened.enter_context(engine))
             if number == 0 and first is not None:

@@ -168,7 +168,7 @@ class _Search:
             first = group[0]
             try:
                 with open_engine(
-                    self.bundle, first.artifact, backend=first.backend, hint=first.hint
+                    self.bundle, first.artifact, backend=first.backend, hint=first.hint, single=True
                 ) as engine:
                     if engine.settings in seen:
                         continue

@@ -94,7 +94,7 @@ def _check(
         return Checked(artifact, backend, "missing", reason=str(missing))
     version = device = None
     try:
-        with open_engine(bundle, artifact, backend=backend, threads=threads) as engine:
+        with open_engine(bundle, artifact, backend=backend, threads=threads, single=True) as engine:
             version, device = engine.version, engine.device
             report = None if progress is None else lambda done, of: progress(artifact, backend, done, of)
             compared = replay(bundle, artifact, engine, progress=report)

@@ -16,7 +16,8 @@ import pytest
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import EngineError, InputError, MissingPackageError, OptionError
 from sspcab_edge.ports import Port
-from sspcab_edge.protocols import Engine
+from sspcab_edge.protocols import Engine, Request
+from sspcab_runtime.calls import answer
 from sspcab_runtime.engines import ENGINES, choose, engine_class, installed, load_engine, open_engine
 from sspcab_runtime.engines.onnxruntime_engine import import_onnxruntime, map_errors, vendor_errors
 from sspcab_runtime.engines.openvino_engine import OpenVinoEngine
@@ -333,3 +334,21 @@ def test_candidates_come_in_order_of_preference(pristine: Path, monkeypatch: pyt
 def test_choose_lists_what_there_is(pristine: Path, wish: dict[str, str], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         choose(Bundle.open(pristine).manifest.artifacts, **wish)
+
+
+def test_an_engine_for_single_entries_gives_the_same_and_takes_no_more(
+    pristine: Path, frames: Pixels
+) -> None:
+    bundle = Bundle.open(pristine)
+    onnx, openvino = bundle.manifest.artifacts
+    with open_engine(bundle, openvino) as free, open_engine(bundle, openvino, single=True) as single:
+        together = free.infer({"frames": frames})["map"]
+        alone = [single.infer({"frames": frame[None]})["map"][0] for frame in frames]
+        assert np.allclose(together, alone, rtol=0, atol=1e-6)
+        assert (free.max_batch, single.max_batch) == (None, 1)
+        with pytest.raises(InputError, match="takes 1 entry a call"):
+            single.infer({"frames": frames})
+        request = Request({"frames": frames})
+        assert np.allclose(answer(single, request)["map"], together, rtol=0, atol=1e-6)
+    with open_engine(bundle, onnx, single=True) as engine:
+        assert engine.max_batch is None, "it would gain nothing"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sspcab_edge.protocols import Verdict
 from sspcab_runtime.daemon.alarms import AlarmClosed, AlarmOpened, CameraAlarms
@@ -87,11 +90,12 @@ class Supervisor:
         self.stopping = False
         self.turned_s = time.monotonic()
         files = str((base / (config.files or ".")).resolve())
+        watched = Counter(camera.bundle for camera in config.cameras.values())
         self.bundles = {
             name: ServedBundle(
                 name,
                 str((base / table.path).resolve()),
-                table,
+                msgspec.structs.replace(table, batch=min(table.batch, watched[name])),
                 self.loop,
                 Waits(WORKER_STEPS_S, self._chance),
                 self._bundle_ready,
@@ -100,7 +104,7 @@ class Supervisor:
                 self._bundle_trouble,
             )
             for name, table in config.bundles.items()
-            if any(camera.bundle == name for camera in config.cameras.values())
+            if watched[name]
         }
         references = state / "reference"
         references.mkdir(exist_ok=True)

@@ -136,7 +136,7 @@ def _open(start: StartWorker, closing: ExitStack) -> tuple[Bundle, Setting, Grap
     bundle = Bundle.open(start.bundle)
     settings = _settings(bundle, start)
     while True:
-        setting, engines = open_first(bundle, settings, fallback=True)
+        setting, engines = open_first(bundle, settings, fallback=True, single=start.batch == 1)
         for engine in engines:
             closing.callback(engine.close)
         remembered = read_attestation(bundle, setting.artifact, engines[0])

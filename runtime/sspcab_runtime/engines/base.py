@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from sspcab_edge.errors import EngineError, OptionError
+from sspcab_edge.errors import EngineError, InputError, OptionError
 from sspcab_edge.ports import Array, Port, check_inputs
 from sspcab_runtime.machine import PROC, cpu_device
 
@@ -49,6 +49,8 @@ class GraphEngine(ABC):
         threads: For one inference; None leaves it to the backend.
         hint: What the backend computes in where the graph names no lower precision, by the backend's own name
             for it (:attr:`hints`); None is what the export judged.
+        single: Only one entry of the batch will be asked for in a call. A backend that computes faster for a
+            size that it knows may then take no more; :attr:`max_batch` says so.
         proc: Root of ``/proc``.
 
     Raises:
@@ -73,6 +75,7 @@ class GraphEngine(ABC):
         precision: str,
         threads: int | None = None,
         hint: str | None = None,
+        single: bool = False,
         proc: Path = PROC,
     ) -> None:
         if threads is not None and threads < 1:
@@ -85,6 +88,8 @@ class GraphEngine(ABC):
         self.outputs: Sequence[Port] = tuple(outputs)
         self.device = cpu_device(proc)
         self.settings = hint or ""
+        self._single = single
+        self._most: int | None = None
         self._stages_ms: Mapping[str, float] = {}
         self._closed = False
         self._load(precision, threads, hint)
@@ -98,9 +103,9 @@ class GraphEngine(ABC):
 
     @property
     def max_batch(self) -> int | None:
-        """Largest N: what a port fixes it to, or None where it is free."""
-        fixed = [port.shape[0] for port in self.inputs if port.shape and isinstance(port.shape[0], int)]
-        return min(fixed, default=None)
+        """Largest N: what a port or the backend fixes it to, or None where it is free."""
+        sizes = [self._most, *(port.shape[0] for port in self.inputs if port.shape)]
+        return min((size for size in sizes if isinstance(size, int)), default=None)
 
     @property
     def stages_ms(self) -> Mapping[str, float]:
@@ -118,6 +123,8 @@ class GraphEngine(ABC):
             raise EngineError(f"the {self.backend} engine of {self.path} is closed")
         start = time.perf_counter()
         check_inputs(self.inputs, inputs)
+        if self._most is not None and any(len(array) > self._most for array in inputs.values()):
+            raise InputError(f"the {self.backend} engine of {self.path} takes {self._most} entry a call")
         self._copy_in({name: np.ascontiguousarray(array) for name, array in inputs.items()})
         copied = time.perf_counter()
         self._run()
@@ -147,7 +154,10 @@ class GraphEngine(ABC):
 
     @abstractmethod
     def _load(self, precision: str, threads: int | None, hint: str | None) -> None:
-        """Import the backend, load :attr:`path`, set :attr:`version`."""
+        """Import the backend, load :attr:`path`, set :attr:`version`.
+
+        One that is built for a single entry because ``_single`` is set says so in ``_most``.
+        """
 
     @abstractmethod
     def _graph_inputs(self) -> Sequence[GraphPort]:

@@ -56,7 +56,11 @@ def map_errors(what: str) -> Iterator[None]:
 
 
 class OpenVinoEngine(GraphEngine):
-    """OpenVINO's CPU plugin, tuned for the latency of one inference, in the precision that was judged."""
+    """OpenVINO's CPU plugin, tuned for the latency of one inference, in the precision that was judged.
+
+    Where only single entries are asked for, it compiles the graph for them: a thirtieth faster on the demo
+    detector than with a batch that is free, as ``benchmark_app`` has it.
+    """
 
     backend = "openvino"
     targets = ("openvino",)
@@ -80,7 +84,12 @@ class OpenVinoEngine(GraphEngine):
             core = ov.Core()
             if "EXECUTION_MODE_HINT" in core.get_property(_DEVICE, "SUPPORTED_PROPERTIES"):
                 config["EXECUTION_MODE_HINT"] = "ACCURACY"
-            self._compiled: Any = core.compile_model(core.read_model(str(self.path)), _DEVICE, config)
+            model = core.read_model(str(self.path))
+            self._ports = tuple(map(_graph_port, model.inputs)), tuple(map(_graph_port, model.outputs))
+            if self._single and self._known_but_for_batch():
+                self._most = 1
+                model.reshape({port.any_name: [1, *port.partial_shape[1:]] for port in model.inputs})
+            self._compiled: Any = core.compile_model(model, _DEVICE, config)
             self._request: Any = self._compiled.create_infer_request()
             chosen = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if chosen != hint:
@@ -89,10 +98,15 @@ class OpenVinoEngine(GraphEngine):
         self._held: Mapping[str, Any] = {}
 
     def _graph_inputs(self) -> Sequence[GraphPort]:
-        return [_graph_port(port) for port in self._compiled.inputs]
+        return self._ports[0]
 
     def _graph_outputs(self) -> Sequence[GraphPort]:
-        return [_graph_port(port) for port in self._compiled.outputs]
+        return self._ports[1]
+
+    def _known_but_for_batch(self) -> bool:
+        """Whether the first size of every input is free and no other: with it the whole graph is known."""
+        shapes = [port.shape for port in self._ports[0]]
+        return all(shape and shape[0] is None and None not in shape[1:] for shape in shapes)
 
     def _copy_in(self, inputs: Mapping[str, Array]) -> None:
         with map_errors(f"refuses the inputs of {self.path}"):

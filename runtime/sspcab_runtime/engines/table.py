@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import MissingPackageError, OptionError
+from sspcab_edge.front_end_spec import ENTRY_A_FRAME
 from sspcab_edge.manifest import Artifact
 from sspcab_edge.ports import Port
 from sspcab_runtime.engines.base import GraphEngine
@@ -149,8 +150,12 @@ def open_engine(
     backend: str | None = None,
     threads: int | None = None,
     hint: str | None = None,
+    single: bool = False,
 ) -> GraphEngine:
     """Load an artifact of a bundle; ``backend`` None takes the first installed one that runs it.
+
+    ``single`` says that no caller gathers several frames into one call; it is left aside where a frame alone
+    has several entries, as tiles and objects.
 
     Raises:
         OptionError: The backend is unknown, does not run the artifact's target or has no such hint; or
@@ -169,6 +174,7 @@ def open_engine(
         precision=artifact.precision,
         threads=threads,
         hint=hint,
+        single=single and manifest.front_end.kind in ENTRY_A_FRAME,
     )
 
 
@@ -181,6 +187,7 @@ def load_engine(
     precision: str = "fp32",
     threads: int | None = None,
     hint: str | None = None,
+    single: bool = False,
 ) -> GraphEngine:
     """Load a graph file that belongs to no bundle (yet).
 
@@ -189,4 +196,5 @@ def load_engine(
         MissingPackageError: The backend is not installed.
         EngineError: The backend refuses the file, or its ports are not those given.
     """
-    return engine_class(backend)(path, inputs, outputs, precision=precision, threads=threads, hint=hint)
+    found = engine_class(backend)
+    return found(path, inputs, outputs, precision=precision, threads=threads, hint=hint, single=single)

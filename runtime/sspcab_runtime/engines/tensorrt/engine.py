@@ -47,6 +47,7 @@ class TensorRtEngine(GraphEngine):
         precision: Of the artifact; what is computed in is in the graph.
         threads: Ignored.
         hint: There is none.
+        single: Ignored: a plan's profile says how many.
         proc: Root of ``/proc``.
         options: Of the plan.
         progress: Told of every step of a build.
@@ -72,6 +73,7 @@ class TensorRtEngine(GraphEngine):
         precision: str,
         threads: int | None = None,
         hint: str | None = None,
+        single: bool = False,
         proc: Path = PROC,
         options: PlanOptions | None = None,
         progress: BuildProgress | None = None,
@@ -87,7 +89,9 @@ class TensorRtEngine(GraphEngine):
         self._cuda_engine: Any = None
         self._runtime: Any = None
         self._broken: str | None = None
-        super().__init__(path, inputs, outputs, precision=precision, threads=threads, hint=hint, proc=proc)
+        super().__init__(
+            path, inputs, outputs, precision=precision, threads=threads, hint=hint, single=single, proc=proc
+        )
 
     @property
     def max_batch(self) -> int | None:
