@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sspcab_bench.artifact import Measured
+from sspcab_bench.figures import figure
 from sspcab_bench.load import Load
 from sspcab_bench.machine import Machine
 from sspcab_bench.sensors import Watched
@@ -77,7 +78,7 @@ def about_stability(series: Iterable[tuple[str, Statistics]]) -> list[str]:
     """Named series that vary more than a steady machine's would."""
     return [
         f"{name} is unstable: coefficient of variation {statistics.cov:.0%}, stable up to {COV_LIMIT:.0%} "
-        f"(median {statistics.p50:.3g} ms, longest {statistics.max:.3g} ms)"
+        f"(median {figure(statistics.p50)} ms, longest {figure(statistics.max)} ms)"
         for name, statistics in series
         if not statistics.stable
     ]
@@ -94,18 +95,22 @@ def about_bounds(results: Iterable[Measured]) -> list[str]:
         on = f"{result.artifact} on {result.backend}"
         if ahead > infer:
             warnings.append(
-                f"{on} is decode-bound: decoding and preparing take {ahead:.3g} ms, the engine {infer:.3g} ms"
+                f"{on} is decode-bound: decoding and preparing take {figure(ahead)} ms, "
+                f"the engine {figure(infer)} ms"
             )
         if copies > COPY_SHARE * infer:
-            warnings.append(f"{on} is copy-bound: copies take {copies:.3g} ms, the engine {infer:.3g} ms")
+            warnings.append(
+                f"{on} is copy-bound: copies take {figure(copies)} ms, the engine {figure(infer)} ms"
+            )
     return warnings
 
 
 def about_order(results: Iterable[Measured]) -> list[str]:
     """Figures that cannot both be right: a stream is no faster than its engine."""
     return [
-        f"{result.artifact} on {result.backend}: the stream was faster ({result.fps:.1f} frames a second) "
-        f"than the engine alone ({result.engine_fps:.1f}), so the machine changed its speed in between"
+        f"{result.artifact} on {result.backend}: the stream was faster ({figure(result.fps)} frames a "
+        f"second) than the engine alone ({figure(result.engine_fps)}), so the machine changed its speed in "
+        "between"
         for result in results
         if result.fps > IMPOSSIBLE * result.engine_fps
     ]

@@ -7,6 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from sspcab_bench.figures import figure
 from sspcab_bench.inputs import PACK
 from sspcab_bench.plots import bars, curve, distribution, key, scatter
 
@@ -100,9 +101,9 @@ def _bundle(report: Mapping[str, Any]) -> list[str]:
     stages = list(dict.fromkeys(stage for result in results for stage in result["stages_ms"]))
     what, accuracy = _accuracy(results)
     speed = [
-        [name, _figure(result["fps"]), _figure(result["engine_fps"]),
-         *(_figure(result["latency_ms"][figure]) for figure in _FIGURES), f"{result['cov']:.1%}",
-         _figure(result["load_s"]), _figure(result["first_infer_ms"]), _figure(result["peak_rss_mb"])]
+        [name, figure(result["fps"]), figure(result["engine_fps"]),
+         *(figure(result["latency_ms"][name]) for name in _FIGURES), f"{result['cov']:.1%}",
+         figure(result["load_s"]), figure(result["first_infer_ms"]), figure(result["peak_rss_mb"])]
         for name, result in zip(names, results, strict=True)
     ]  # fmt: skip
     head = ["artifact", "fps", "engine fps", *(f"{figure} ms" for figure in _FIGURES), "CoV", "load s",
@@ -169,12 +170,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _figure(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.{3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
-
-
 def markdown(report: Mapping[str, Any]) -> str:
     """A report of the bundle suite, for a README or a ticket."""
     machine, bundle = report["machine"], report["bundle"]
@@ -193,9 +188,9 @@ def markdown(report: Mapping[str, Any]) -> str:
     for result, value in zip(report["results"], accuracy, strict=True):
         latency = result["latency_ms"]
         cells = (
-            _name(result), f"{result['judged']['size_bytes'] / 1e6:.1f}", _figure(result["fps"]),
-            _figure(result["engine_fps"]), *(_figure(latency[name]) for name in ("p50", "p95", "p99")),
-            f"{result['cov']:.1%}", _figure(result["peak_rss_mb"]), f"{value:.4g}",
+            _name(result), f"{result['judged']['size_bytes'] / 1e6:.1f}", figure(result["fps"]),
+            figure(result["engine_fps"]), *(figure(latency[name]) for name in ("p50", "p95", "p99")),
+            f"{result['cov']:.1%}", figure(result["peak_rss_mb"]), f"{value:.4g}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     lines += [f"\n* warning: {warning}" for warning in report["warnings"]]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sspcab_bench.artifact import Measured
 from sspcab_bench.block_suite import BlockComparison, geometric_means
+from sspcab_bench.figures import figure
 from sspcab_bench.jetson import JetsonFacts
 from sspcab_bench.machine import Machine
 from sspcab_bench.summary import Interval, Statistics
@@ -34,8 +35,8 @@ def bundle_text(
          "p95", "p99", "max", "CoV"),
         [
             (*name, "auto" if result.threads is None else str(result.threads), str(result.streams),
-             str(result.batch), _figure(result.fps),
-             _figure(result.engine_fps), *_latency_cells(result.latency), f"{result.latency.cov:.1%}")
+             str(result.batch), figure(result.fps),
+             figure(result.engine_fps), *_latency_cells(result.latency), f"{result.latency.cov:.1%}")
             for name, result in zip(names, results, strict=True)
         ],
         right=range(2, 14),
@@ -53,9 +54,9 @@ def bundle_text(
         ("artifact", "backend", "load s", "first infer ms", "peak RSS MiB", "frames", "checked",
          "score diff", "mJ a frame"),
         [
-            (*name, _figure(result.load_s), _figure(result.first_infer_ms), _figure(result.peak_rss_mb),
+            (*name, figure(result.load_s), figure(result.first_infer_ms), figure(result.peak_rss_mb),
              str(result.latency.count), f"{result.checked} of {result.inputs}",
-             number(result.max_abs_score_diff, 2), _figure(result.energy_per_frame_mj))
+             number(result.max_abs_score_diff, 2), figure(result.energy_per_frame_mj))
             for name, result in zip(names, results, strict=True)
         ],
         right=range(2, 9),
@@ -99,7 +100,7 @@ def block_text(comparisons: Sequence[BlockComparison], machine: Machine, *, warn
     rows = []
     for comparison in comparisons:
         p50 = {measured.form: measured.latency.p50 for measured in comparison.measured}
-        medians = [_figure(p50.get(form)) for form in forms]
+        medians = [figure(p50.get(form)) for form in forms]
         rows.append(
             (comparison.backend, str(comparison.shape), *medians, f"{comparison.speed_up.median:.2f}",
              interval_text(comparison.speed_up), str(comparison.rounds), f"{comparison.difference:.1e}")
@@ -134,8 +135,8 @@ def tuned_text(
     tuned = comparison.tuned
     rows = [
         (
-            str(row.setting), _figure(row.ms), "-" if row.fps is None else f"{row.fps:.1f}",
-            _figure(comparison.costs_ms.get(row.setting)),
+            str(row.setting), figure(row.ms), "-" if row.fps is None else f"{row.fps:.1f}",
+            figure(comparison.costs_ms.get(row.setting)),
             row.state if row.reason is None else f"{row.state}: {row.reason}",
         )
         for row in tuned.rows
@@ -213,18 +214,11 @@ def warning_lines(warnings: Sequence[str]) -> list[str]:
 
 def _latency_cells(statistics: Statistics) -> list[str]:
     s = statistics
-    return [_figure(value) for value in (s.mean, s.p50, s.p90, s.p95, s.p99, s.max)]
+    return [figure(value) for value in (s.mean, s.p50, s.p90, s.p95, s.p99, s.max)]
 
 
 def _mean(statistics: Statistics | None) -> str:
     return "-" if statistics is None else f"{statistics.mean:.3f}"
-
-
-def _figure(value: float | None) -> str:
-    """A figure of three digits or more, never with an exponent; ``-`` for none."""
-    if value is None:
-        return "-"
-    return f"{value:.{3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def interval_text(interval: Interval, digits: int = 2) -> str:

@@ -66,15 +66,20 @@ def _measured(engine_fps: float = 12.0, **stages_ms: float) -> Measured:
 def test_a_stream_is_no_faster_than_its_engine(engine_fps: float, count: int) -> None:
     warnings = about_order([_measured(engine_fps)])
     assert len(warnings) == count
-    assert all("faster (10.0 frames a second) than the engine alone (8.0)" in warning for warning in warnings)
+    assert all(
+        "faster (10.0 frames a second) than the engine alone (8.00)" in warning for warning in warnings
+    )
 
 
 @pytest.mark.parametrize(
     ("stages_ms", "words"),
     [
         ({"decode": 2.0, "prepare": 1.0, "copy_in": 0.1, "infer": 5.0, "copy_out": 0.1}, []),
-        ({"decode": 4.0, "prepare": 1.5, "infer": 5.0}, ["decode-bound: decoding and preparing take 5.5 ms"]),
-        ({"decode": 1.0, "copy_in": 1.0, "infer": 5.0, "copy_out": 1.0}, ["copy-bound: copies take 2 ms"]),
+        (
+            {"decode": 4.0, "prepare": 1.5, "infer": 5.0},
+            ["decode-bound: decoding and preparing take 5.50 ms"],
+        ),
+        ({"decode": 1.0, "copy_in": 1.0, "infer": 5.0, "copy_out": 1.0}, ["copy-bound: copies take 2.00 ms"]),
         ({"decode": 9.0, "copy_in": 9.0, "infer": 5.0}, ["decode-bound", "copy-bound"]),
     ],
 )
