@@ -1,10 +1,6 @@
-"""Quantisers against Q/DQ written in NumPy from the ONNX definition, and what TensorRT makes of them."""
+"""Quantisers against Q/DQ written in NumPy from the ONNX definition."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,223 +8,31 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.lib.stride_tricks import sliding_window_view
-from onnx_ir.passes import common as ir_passes
 
-from definitions.graph_text import graph, serialised
+from definitions.graph_text import serialised
+from definitions.quantised_nets import (
+    ARRAYS,
+    FLAVOURS,
+    NET,
+    WEIGHTED,
+    constants,
+    forward,
+    lowered,
+    measured,
+    network,
+    node_making,
+    normal,
+    pictures,
+    quantisers,
+    reference,
+    small,
+    source_operators,
+)
 from definitions.running import Array
-from sspcab_edge.errors import EngineError
-from sspcab_edge.ports import whole_frame_ports
-from sspcab_export.graph import save_graph
-from sspcab_export.precision.activations import Activations, Frame, measure
+from sspcab_export.precision.activations import measure
 from sspcab_export.precision.layers import find_layers
 from sspcab_export.precision.quantise import Flavour, quantise
 from sspcab_export.running import GraphRunner
-from sspcab_export.to_tensorrt import check_graph
-from sspcab_runtime.engines.table import load_engine
-from sspcab_runtime.engines.tensorrt import check_with, import_checker
-
-SIZE = 16
-FLAVOURS: tuple[Flavour, ...] = ("unsigned", "signed")
-FRONT = """
-    f = Cast <to = 1> (frames)
-    t = Transpose <perm = [0, 3, 1, 2]> (f)
-    x = Div (t, full)
-"""
-HEAD = """
-    probabilities = Softmax <axis = 1> (logits)
-    smooth = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (probabilities)
-    first = Slice (smooth, zero, one, one)
-    map = Squeeze (first, one)
-    score = ReduceMax <keepdims = 0> (map, inner)
-"""
-NET = f"""
-    {FRONT}
-    a = Conv <pads = [1, 1, 1, 1]> (x, "stem.weight", "stem.bias")
-    ra = Relu (a)
-    b = Conv <pads = [1, 1, 1, 1]> (ra, "skip.weight", "skip.bias")
-    rb = Relu (b)
-    pool = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (rb)
-    c = Conv <pads = [1, 1, 1, 1]> (pool, "deep.weight")
-    up = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">
-        (c, , scales)
-    both = Concat <axis = 1> (rb, up)
-    logits = Conv <pads = [1, 1, 1, 1]> (both, "last.weight", "last.bias")
-    {HEAD}
-"""
-OUTPUTS = f"float[N] score, float[N,{SIZE},{SIZE}] map"
-CONSTANTS: dict[str, Array] = {
-    "full": np.array(255, np.float32),
-    "zero": np.array([0]),
-    "one": np.array([1]),
-    "inner": np.array([1, 2]),
-    "scales": np.array([1, 1, 2, 2], np.float32),
-}
-
-
-def normal(*shape: int, seed: int = 0) -> Array:
-    spread = np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 4.0
-    return np.asarray(np.random.default_rng([seed, *shape]).normal(size=shape) / spread, np.float32)
-
-
-ARRAYS: dict[str, Array] = {
-    **CONSTANTS,
-    "stem.weight": normal(6, 3, 3, 3),
-    "stem.bias": normal(6),
-    "skip.weight": normal(5, 6, 3, 3),
-    "skip.bias": normal(5),
-    "deep.weight": normal(4, 5, 3, 3) * np.float32(3),
-    "last.weight": normal(2, 9, 3, 3) * np.float32(2),
-    "last.bias": normal(2),
-}
-
-
-def network(body: str, arrays: Mapping[str, Array], outputs: str = OUTPUTS, opset: int = 18) -> ir.Model:
-    """A graph of the contract, with the types and shapes that measuring needs."""
-    model = graph(
-        body, {**CONSTANTS, **arrays}, inputs=f"uint8[N,{SIZE},{SIZE},3] frames", outputs=outputs, opset=opset
-    )
-    ir_passes.ShapeInferencePass()(model)
-    return model
-
-
-def small(body: str, **arrays: Array) -> ir.Model:
-    """Pixels ``x`` to features ``y``, of which the largest is the score."""
-    return network(
-        f"{FRONT} {body}\n score = ReduceMax <keepdims = 0> (y, all)",
-        {"all": np.array([1, 2, 3]), **{name.replace("_", "."): array for name, array in arrays.items()}},
-        "float[N] score",
-    )
-
-
-def pictures(count: int = 4, seed: int = 0) -> list[Frame]:
-    random = np.random.default_rng(seed)
-    return list(random.integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8))
-
-
-def measured(model: ir.Model) -> Activations:
-    return measure(model, pictures(), lambda done: None)
-
-
-def lowered(
-    model: ir.Model, flavour: Flavour = "unsigned", keep: Collection[str] = ()
-) -> tuple[ir.Model, tuple[str, ...]]:
-    return quantise(model, measured(model), flavour, keep)
-
-
-def constants(model: ir.Model) -> dict[str, Array]:
-    found = {}
-    for name, value in model.graph.initializers.items():
-        assert value.const_value is not None
-        found[name] = value.const_value.numpy()
-    return found
-
-
-def quantisers(model: ir.Model) -> dict[str, tuple[Array, Array]]:
-    """Scale and zero point of what is quantised in the graph, by name; stored weights are not."""
-    arrays = constants(model)
-    found = {}
-    for node in model.graph:
-        if node.op_type == "QuantizeLinear":
-            value, scale, origin = (item.name or "" for item in node.inputs if item is not None)
-            assert (arrays[scale].size, arrays[origin].size) == (1, 1)
-            found[value] = (arrays[scale], arrays[origin])
-    return found
-
-
-def node_making(model: ir.Model, name: str) -> ir.Node:
-    return next(node for node in model.graph if any(value.name == name for value in node.outputs))
-
-
-def source_operators(node: ir.Node) -> list[str]:
-    """What makes the non-constant inputs of a node."""
-    producers = [value.producer() for value in node.inputs if value is not None]
-    return [producer.op_type for producer in producers if producer is not None]
-
-
-# A reference of the whole: from the definitions, in float64
-
-
-def convolve(x: Array, weights: Array, bias: Array | float = 0.0, groups: int = 1) -> Array:
-    """3 x 3, padded by 1."""
-    windows = sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
-    share = x.shape[1] // groups
-    outputs = len(weights) // groups
-    parts = [
-        np.einsum(
-            "nchwij,ocij->nohw",
-            windows[:, g * share : (g + 1) * share],
-            weights[g * outputs : (g + 1) * outputs].astype(np.float64),
-        )
-        for g in range(groups)
-    ]
-    return np.asarray(np.concatenate(parts, 1) + np.reshape(bias, (-1, 1, 1)))
-
-
-def softmax(x: Array) -> Array:
-    exponentials = np.exp(x - x.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
-
-
-def average(x: Array) -> Array:
-    """The mean over 3 x 3 without the padding, the default of AveragePool."""
-    sums = convolve(x, np.stack([np.eye(x.shape[1])[i][:, None, None] * np.ones((3, 3)) for i in (0, 1)]))
-    return sums / convolve(np.ones_like(x[:, :1]), np.ones((1, 1, 3, 3)))
-
-
-def forward(
-    frames: Sequence[Frame],
-    rounded: Callable[[str, Array], Array] = lambda name, x: x,
-    weights: Mapping[str, Array] = ARRAYS,
-) -> dict[str, Array]:
-    """``NET`` in NumPy, with ``rounded`` put behind every tensor that int8 engines keep."""
-    x = np.stack(frames).transpose(0, 3, 1, 2) / 255
-    given: dict[str, Array] = {"x": x}
-    ra = np.maximum(convolve(rounded("x", x), weights["stem.weight"], weights["stem.bias"]), 0)
-    rb = np.maximum(convolve(rounded("ra", ra), weights["skip.weight"], weights["skip.bias"]), 0)
-    rounded_rb = rounded("rb", rb)
-    pool = rounded_rb.reshape(len(x), 5, SIZE // 2, 2, SIZE // 2, 2).max(axis=(3, 5))
-    c = convolve(pool, weights["deep.weight"], weights.get("deep.bias", 0.0))
-    up = rounded("c", c).repeat(2, 2).repeat(2, 3)
-    both = np.concatenate([rounded_rb, rounded("up", up)], 1)
-    logits = convolve(rounded("both", both), weights["last.weight"], weights["last.bias"])
-    given |= {"ra": ra, "rb": rb, "pool": pool, "c": c, "up": up, "both": both, "logits": logits}
-    given["map"] = average(softmax(logits))[:, 0]
-    given["score"] = given["map"].max(axis=(1, 2))
-    return given
-
-
-LARGEST: dict[Flavour, int] = {"unsigned": 64, "signed": 127}
-GROUPS = {"x": "x", "ra": "ra", **dict.fromkeys(("rb", "c", "up", "both"), "shared")}
-
-
-def reference(flavour: Flavour, frames: Sequence[Frame]) -> dict[str, Array]:
-    """``NET`` in int8: ranges, rounding, weights and biases by the formulas of the ONNX operators."""
-    plain = forward(pictures())
-    ranges: dict[str, tuple[float, float]] = {}
-    for name, group in GROUPS.items():
-        low, high = ranges.get(group, (0.0, 0.0))
-        ranges[group] = (min(low, float(plain[name].min())), max(high, float(plain[name].max())))
-
-    def rounded(name: str, x: Array) -> Array:
-        low, high = ranges[GROUPS[name]]
-        if flavour == "unsigned" and low == 0:
-            scale, first, last = high / 255, 0, 255
-        else:
-            scale, first, last = max(-low, high) / 127, -128, 127
-        return np.asarray(np.clip(np.rint(x / np.float32(scale)), first, last) * np.float32(scale))
-
-    weights = dict(ARRAYS)
-    inputs = {"stem": "x", "skip": "ra", "deep": "pool", "last": "both"}
-    for layer, source in inputs.items():
-        exact = ARRAYS[f"{layer}.weight"].astype(np.float64)
-        scale = np.abs(exact).max(axis=(1, 2, 3), keepdims=True) / LARGEST[flavour]
-        weights[f"{layer}.weight"] = np.rint(exact / scale) * scale
-        lost = np.einsum(
-            "ocij,c->o", exact - weights[f"{layer}.weight"], plain[source].mean(axis=(0, 2, 3), dtype=float)
-        )
-        weights[f"{layer}.bias"] = ARRAYS.get(f"{layer}.bias", 0.0) + lost
-    return forward(frames, rounded, weights)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -328,20 +132,6 @@ def worst_by_channel(exact: Array, kept: Array, axis: int) -> Array:
     return np.asarray(np.abs(exact - kept).max(axis=others) / (np.abs(exact).max(axis=others) / 64))
 
 
-WEIGHTED: dict[str, tuple[str, tuple[int, ...], int]] = {
-    "Conv": ("y = Conv <pads = [1, 1, 1, 1]> (x, w)", (4, 3, 3, 3), 0),
-    "Conv in groups": ("y = Conv <group = 3> (x, w)", (6, 1, 1, 1), 0),
-    "ConvTranspose": ("y = ConvTranspose <strides = [2, 2]> (x, w)", (3, 4, 2, 2), 1),
-    "Gemm": ("p = GlobalAveragePool (x)\n v = Flatten (p)\n g = Gemm (v, w)", (3, 4), 1),
-    "Gemm transposed": (
-        "p = GlobalAveragePool (x)\n v = Flatten (p)\n g = Gemm <transB = 1> (v, w)",
-        (4, 3),
-        0,
-    ),
-    "MatMul": ("p = Transpose <perm = [0, 2, 3, 1]> (x)\n y = MatMul (p, w)", (3, 4), 1),
-}
-
-
 @pytest.mark.parametrize("name", list(WEIGHTED))
 def test_every_output_channel_has_its_own_scale(name: str) -> None:
     body, shape, axis = WEIGHTED[name]
@@ -408,25 +198,6 @@ def test_the_bias_takes_back_what_rounding_the_weights_lost_on_average(
             expected[channel] += error[channel, i].sum() * means[group * (3 // groups) + i]
     np.testing.assert_allclose(got, expected, atol=1e-6)
     assert np.abs(got - (bias if biased else 0)).max() > 1e-5, "there has to be something to take back"
-
-
-@pytest.mark.parametrize(
-    ("backend", "flavour"),
-    [("onnxruntime", "unsigned"), ("onnxruntime", "signed"), ("openvino", "unsigned")],
-)
-def test_the_largest_products_do_not_saturate(backend: str, flavour: Flavour, tmp_path: Path) -> None:
-    """All bytes at their largest, where CPUs without VNNI add pairs of products in 16 bits."""
-    white = np.full((SIZE, SIZE, 3), 255, np.uint8)
-    body = "a = Conv <pads = [1, 1, 1, 1]> (x, w)\n r = Relu (a)\n y = Conv <pads = [1, 1, 1, 1]> (r, w2)"
-    model = small(body, w=np.ones((32, 3, 3, 3), np.float32), w2=np.ones((3, 32, 3, 3), np.float32))
-    result, _ = quantise(model, measure(model, [white], lambda done: None), flavour)
-    path = tmp_path / "model.onnx"
-    save_graph(result, path)
-    inputs, outputs = whole_frame_ports(SIZE, SIZE, None)
-    exact = float(GraphRunner(model)(white)["score"][0])
-    with load_engine(backend, path, inputs, outputs, precision="int8", threads=1) as engine:
-        got = float(engine.infer({"frames": white[None]})["score"][0])
-    assert got == pytest.approx(exact, rel=0.005)
 
 
 @pytest.mark.parametrize("least", [0.0, 1e-44], ids=["all zero", "too small to be divided by 127"])
@@ -620,9 +391,6 @@ def test_the_graph_that_was_given_is_not_changed() -> None:
         assert serialised(first) == serialised(second)
 
 
-# What engines say
-
-
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_the_graph_is_valid_onnx(flavour: Flavour) -> None:
     for keep in ((), ("stem", "last")):
@@ -634,85 +402,3 @@ def test_the_graph_is_valid_onnx(flavour: Flavour) -> None:
 def test_scales_and_zero_points_of_tensors_are_scalars(flavour: Flavour) -> None:
     for scale, origin in quantisers(lowered(network(NET, ARRAYS), flavour)[0]).values():
         assert (scale.shape, origin.shape) == ((), ())
-
-
-@pytest.mark.parametrize("opset", [13, 18])
-@pytest.mark.parametrize(
-    ("backend", "flavour"),
-    [("onnxruntime", "unsigned"), ("onnxruntime", "signed"), ("openvino", "unsigned")],
-)
-@pytest.mark.parametrize("keep", [(), ("stem", "last")])
-def test_engines_load_the_graph_and_come_near_the_float_one(
-    backend: str, flavour: Flavour, keep: tuple[str, ...], opset: int, tmp_path: Path
-) -> None:
-    """On every backend that judges a flavour."""
-    body = NET
-    if opset < 18:
-        body = body.replace("(map, inner)", "(map)").replace(
-            "<keepdims = 0>", "<keepdims = 0, axes = [1, 2]>"
-        )
-    model = network(body, ARRAYS, opset=opset)
-    result, _ = quantise(model, measured(network(NET, ARRAYS)), flavour, keep)
-    path = tmp_path / "model.onnx"
-    save_graph(result, path)
-    inputs, outputs = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
-    frames = np.stack(pictures(2))
-    expected = forward(pictures(2))["map"]
-    with load_engine(backend, path, inputs, outputs, precision="int8", threads=1) as engine:
-        got = engine.infer({"frames": frames})["map"]
-    assert 1e-5 < np.abs(got - expected).mean() < 0.01
-
-
-@pytest.mark.parametrize("keep", [(), ("stem", "last")])
-def test_the_rule_for_tensorrt_tells_the_flavours_apart(keep: tuple[str, ...]) -> None:
-    model = network(NET, ARRAYS)
-    assert list(check_graph(lowered(model, "signed", keep)[0])) == []
-    problems = list(check_graph(lowered(model, "unsigned", keep)[0]))
-    assert problems
-    assert all("expected INT8" in problem for problem in problems)
-
-
-@pytest.fixture(scope="module")
-def rtx() -> Any:
-    """NVIDIA's parser and builder, which needs no GPU."""
-    module = import_checker()
-    if module is None:
-        pytest.skip("tensorrt_rtx is not installed: no real parser and builder to check with")
-    return module
-
-
-@pytest.mark.parametrize("keep", [(), ("stem", "last")])
-def test_tensorrt_takes_the_signed_flavour_without_a_warning(
-    rtx: Any, keep: tuple[str, ...], tmp_path: Path
-) -> None:
-    path = tmp_path / "model.onnx"
-    save_graph(lowered(network(NET, ARRAYS), "signed", keep)[0], path)
-    inputs, outputs = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
-    assert check_with(rtx, path, inputs, outputs=outputs).warnings == ()
-
-
-def test_tensorrt_takes_the_float_graph_without_a_warning(rtx: Any, tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    save_graph(network(NET, ARRAYS), path)
-    inputs, outputs = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
-    assert check_with(rtx, path, inputs, outputs=outputs).warnings == ()
-
-
-def test_tensorrt_would_compute_something_else_of_the_unsigned_flavour(rtx: Any, tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    save_graph(lowered(network(NET, ARRAYS), "unsigned")[0], path)
-    inputs, _ = whole_frame_ports(SIZE, SIZE, (SIZE, SIZE))
-    with pytest.raises(EngineError, match=r"upper half of each range saturates|Non-zero zero point"):
-        check_with(rtx, path, inputs)
-
-
-@pytest.mark.parametrize("name", list(WEIGHTED))
-def test_tensorrt_takes_weights_of_every_operator(rtx: Any, name: str, tmp_path: Path) -> None:
-    body, shape, _ = WEIGHTED[name]
-    if "y =" not in body:
-        body += "\n y = Unsqueeze (g, last2)"
-    model = small(body, w=normal(*shape), last2=np.array([2, 3]))
-    path = tmp_path / "model.onnx"
-    save_graph(lowered(model, "signed")[0], path)
-    inputs, _ = whole_frame_ports(SIZE, SIZE, None)
-    assert check_with(rtx, path, inputs).warnings == ()
