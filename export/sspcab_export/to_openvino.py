@@ -13,6 +13,9 @@ __all__ = ["TARGET", "export_files"]
 
 TARGET = "openvino"
 
+_FOLDED_INPUTS, _FOLDED_OUTPUTS = 24, 16
+"""Channels from which on folding an upsampling into a convolution is faster: see ``fold_upsample``."""
+
 
 def export_files(graph: Path, folder: Path, precision: Precision) -> tuple[str, ...]:
     """Convert ``graph`` to ``openvino/model.<precision>.xml`` and ``.bin`` below ``folder``.
@@ -40,7 +43,8 @@ def export_files(graph: Path, folder: Path, precision: Precision) -> tuple[str, 
 def _with_folded_upsampling(graph: Path) -> Path | bytes:
     """The ONNX file with upsampling folded into convolutions, where it has any that can be.
 
-    Only OpenVINO gains from that; without the packages that read ONNX the file goes as it is.
+    Only OpenVINO gains from that, where channels are many; without the packages that read ONNX the file goes
+    as it is.
     """
     if b"nearest" not in graph.read_bytes():
         return graph
@@ -52,7 +56,7 @@ def _with_folded_upsampling(graph: Path) -> Path | bytes:
     except ModuleNotFoundError:
         return graph
     model = load_graph(graph)
-    if not fold_upsample(model).changes:
+    if not fold_upsample(model, inputs=_FOLDED_INPUTS, outputs=_FOLDED_OUTPUTS).changes:
         return graph
     data: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     return data

@@ -45,7 +45,7 @@ class Memory(nn.Module):
         An address that survives is larger than ``shrink``, so dividing by their sum needs no other care.
         """
         weights = torch.softmax(functional.linear(x.flatten(1), self.slots), dim=1)
-        weights = torch.where(weights > self.shrink, weights, torch.zeros_like(weights))
+        weights = torch.where(weights > self.shrink, weights, 0.0)
         weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=self.shrink)
         return (weights @ self.slots).reshape(x.shape)
 

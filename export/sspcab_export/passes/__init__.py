@@ -11,6 +11,7 @@ import onnx_ir as ir
 from sspcab_edge.block import BlockSpec
 from sspcab_edge.errors import GraphError, OptionError
 from sspcab_export.passes._report import Report
+from sspcab_export.passes.cast_inputs_first import cast_inputs_first
 from sspcab_export.passes.fold_batch_norm import fold_batch_norm
 from sspcab_export.passes.fold_constants import fold_constants
 from sspcab_export.passes.fold_sspcab import fold_sspcab
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 PASSES: Final[dict[str, Callable[[ir.Model], Report]]] = {
     "inline_functions": inline_functions,
+    "cast_inputs_first": cast_inputs_first,
     "fold_constants": fold_constants,
     "squeeze_excitation": squeeze_excitation,
     "fold_sspcab": fold_sspcab,

@@ -72,14 +72,17 @@ def test_scores_are_those_of_the_plain_definition_on_every_engine(
             assert np.abs(np.asarray(engine.infer(inputs)["score"], np.float64) - want).max() <= 1e-4
 
 
-def test_upsampling_is_folded_for_openvino(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("widths", "folded"), [((24, 24, 24), 6), ((8, 8, 8), 0)])
+def test_upsampling_is_folded_for_openvino_where_layers_are_wide(
+    tmp_path: Path, widths: tuple[int, int, int], folded: int
+) -> None:
     """Two of the three in each stream: the block is no plain convolution."""
-    host = load(save(tmp_path, PlainFramework((8, 8, 8)).weights()))
+    host = load(save(tmp_path, PlainFramework(widths).weights()))
     graph, _ = optimise(host.source.graph())
     save_graph(graph, tmp_path / "model.fp32.onnx")
     export_files(tmp_path / "model.fp32.onnx", tmp_path, "fp32")
-    before = (tmp_path / "openvino/model.fp32.xml").read_text().count('type="DepthToSpace"')
-    assert before == 6
+    written = (tmp_path / "openvino/model.fp32.xml").read_text().count('type="DepthToSpace"')
+    assert written == folded
     model = load_graph(tmp_path / "model.fp32.onnx")
     assert fold_upsample(model).changes == 6
 

@@ -19,7 +19,9 @@ from sspcab_export.checkpoints import checkpoint_files, read_checkpoint
 from sspcab_export.graph import save_graph
 from sspcab_export.hosts import HostOptions, LoadedHost, load_host
 from sspcab_export.passes import optimise
+from sspcab_export.to_tensorrt import check_graph
 from sspcab_runtime.engines.table import load_engine
+from sspcab_runtime.engines.tensorrt import check_with, import_checker
 
 STATISTICS = (9000.0, 700.0, 400.0, 50.0)
 Arrays = dict[str, npt.NDArray[Any]]
@@ -83,6 +85,20 @@ def test_scores_are_those_of_the_plain_definition_on_every_engine(tmp_path: Path
     for backend in ("onnxruntime", "openvino"):
         with load_engine(backend, tmp_path / "model.onnx", *ports) as engine:
             assert np.abs(np.asarray(engine.infer(inputs)["score"], np.float64) - want).max() <= limit
+
+
+def test_tensorrt_takes_the_graph(tmp_path: Path) -> None:
+    """Pixels go into a Cast and nowhere else; and where it is installed, NVIDIA's parser builds it all."""
+    host = load(save(tmp_path, plain(PlainBlock(8)).state_dict()), statistics=STATISTICS)
+    graph, _ = optimise(host.source.graph())
+    assert list(check_graph(graph)) == []
+    checker = import_checker()
+    if checker is None:
+        pytest.skip("tensorrt_rtx is not installed: no real parser and builder to check with")
+    save_graph(graph, tmp_path / "model.onnx")
+    assert host.video is not None
+    inputs = object_ports(32, 32, (-4, -3, -2, -1, 0), ((-4, -3), (-3, -2), (-2, -1), (-1, 0)))[0]
+    assert check_with(checker, tmp_path / "model.onnx", inputs).warnings == ()
 
 
 def test_memories_are_stored_once(tmp_path: Path) -> None:
