@@ -38,6 +38,22 @@ def test_functions_are_inlined(run_onnxruntime: RunGraph) -> None:
     check_equal(before, after, images(), run_onnxruntime)
 
 
+def test_raw_pixels_go_into_a_cast_and_nowhere_else(run_onnxruntime: RunGraph) -> None:
+    body = """
+        all = Shape (frames)
+        count = Gather (all, first)
+        pixels = Cast <to = 1> (frames)
+        shape = Concat <axis = 0> (count, rest)
+        y = Reshape (pixels, shape)
+    """
+    arrays = {"first": np.array([0]), "rest": np.array([-1])}
+    before = graph(body, arrays, inputs="uint8[N,3,2,3] frames", outputs="float[N,K] y")
+    after, _ = optimise(before)
+    assert [use.node.op_type for use in after.graph.inputs[0].uses()] == ["Cast"]
+    frames = np.random.default_rng(0).integers(0, 256, (4, 3, 2, 3), dtype=np.uint8)
+    check_equal(before, after, {"frames": frames}, run_onnxruntime)
+
+
 def test_initialisers_that_are_also_inputs_become_constants(run_onnxruntime: RunGraph) -> None:
     """Exporters before ONNX IR 4 listed every weight as an input; nobody feeds them."""
     before = graph(BLOCK, block_arrays())
