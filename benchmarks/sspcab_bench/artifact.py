@@ -158,7 +158,7 @@ def measure_artifact(job: Job, *, proc: Path = PROC, sys: Path = SYS) -> Measure
             detector.front_end = Batched(front_end, job.batch)
         whole, drawn, stages = latency(detector, source, see, job.seconds, job.batch)
         with Watch(Sensors(sys)) as watch:
-            fps = stream(detector, source, see, job.seconds)
+            fps = stream(detector, source, see, job.seconds, job.batch)
         power_mw = summarise_samples(watch.samples).mean_power_mw
         engine_fps = engine_alone(detector, source, job.seconds, job.batch)
         parity = check.require(on)

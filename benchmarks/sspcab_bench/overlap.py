@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from sspcab_bench.inputs import Endless
+from sspcab_bench.phases import with_score
 from sspcab_bench.pretend import WaitingEngine
 from sspcab_bench.summary import Interval, median_interval
 from sspcab_edge.bundle import Bundle
@@ -22,7 +23,6 @@ from sspcab_runtime.calls import answer
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.frontends import open_front_end
 from sspcab_runtime.opening import open_first, wanted_settings
-from sspcab_runtime.pipeline import Failure
 
 __all__ = ["Cost", "Overlap", "measure_overlap"]
 
@@ -166,15 +166,10 @@ def _turns(detector: Detector, source: Endless) -> dict[str, Callable[[float], C
     def stream(seconds: float) -> Cost:
         front_end.reset()
         with closing(detector.stream(source)) as results:
-
-            def one() -> None:
-                item = next(results)
-                if isinstance(item, Failure):
-                    raise item.error
-
-            for _ in range(_IN_FLIGHT):
-                one()
-            return _turn(one, seconds)
+            scored = with_score(results)
+            for _ in range(1 + _IN_FLIGHT):
+                next(scored)
+            return _turn(lambda: next(scored), seconds)
 
     def prepare() -> None:
         front_end.push(frames[next(numbers) % len(frames)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +18,7 @@ from sspcab_runtime.calls import answer
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.pipeline import Failure, Result, decode_and_prepare, finish, infer
 
-__all__ = ["See", "engine_alone", "latency", "one_frame", "stream"]
+__all__ = ["See", "engine_alone", "latency", "one_frame", "stream", "with_score"]
 
 _IN_FLIGHT = 6
 """Frames that may be on their way through the stream: so many are let through before its clock starts."""
@@ -85,24 +85,42 @@ def latency(
     )
 
 
-def stream(detector: Detector, source: Endless, see: See, seconds: float) -> float:
-    """Frames a second with the stages overlapped, once the stream is full."""
+def stream(detector: Detector, source: Endless, see: See, seconds: float, batch: int = 1) -> float:
+    """Frames judged a second, stages overlapped, once the stream is full and the front-end warm.
+
+    Of a ``batch`` the last frame alone has a score.
+    """
     detector.front_end.reset()
     with closing(detector.stream(source)) as results:
-        for _ in range(_IN_FLIGHT):
-            see(_judged(next(results)))
+        scored = with_score(results)
+        for _ in range(1 + _IN_FLIGHT):
+            see(next(scored))
         start = time.perf_counter()
         count = 0
         for _ in until(seconds, MIN_COUNT):
-            see(_judged(next(results)))
+            see(next(scored))
             count += 1
-        return count / (time.perf_counter() - start)
+        return batch * count / (time.perf_counter() - start)
 
 
-def _judged(item: Result | Failure) -> Result:
-    if isinstance(item, Failure):
-        raise item.error
-    return item
+def with_score(results: Iterable[Result | Failure]) -> Iterator[Result]:
+    """Results of a stream that have a score: the others cost next to nothing, and would flatter it.
+
+    Raises:
+        EdgeError: A frame failed.
+        InputError: A thousand frames after each other had no score.
+    """
+    passed = 0
+    for item in results:
+        if isinstance(item, Failure):
+            raise item.error
+        if item.verdict.score is not None:
+            passed = 0
+            yield item
+            continue
+        passed += 1
+        if passed == _MOST_TRIES:
+            raise InputError(f"none of {_MOST_TRIES} frames has a score: give a source that has some")
 
 
 def engine_alone(detector: Detector, source: Endless, seconds: float, batch: int = 1) -> float:

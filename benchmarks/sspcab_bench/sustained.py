@@ -9,13 +9,13 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from sspcab_bench.inputs import endless_frames
+from sspcab_bench.phases import with_score
 from sspcab_bench.sensors import Sample, Sensors, Watch, Watched, summarise_samples
 from sspcab_bench.summary import Statistics, summarise
 from sspcab_edge.bundle import Bundle
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.frontends import open_front_end
 from sspcab_runtime.opening import open_first, wanted_settings
-from sspcab_runtime.pipeline import Failure
 
 __all__ = ["SLOWED", "Point", "Sustained", "run_sustained"]
 
@@ -103,13 +103,14 @@ def run_sustained(
         closing(detector.stream(frames_in)) as results,
         Watch(sensors) as watch,
     ):
-        _judged(next(results))
+        scored = with_score(results)
+        next(scored)
         begin = last = time.perf_counter()
         for number in range(points):
             start, until = last, begin + seconds * (number + 1) / points
             gaps: list[float] = []
             while last < until or not gaps:
-                _judged(next(results))
+                next(scored)
                 now = time.perf_counter()
                 gaps.append((now - last) * 1e3)
                 last = now
@@ -122,8 +123,3 @@ def run_sustained(
             found.append(point)
             progress(point)
     return Sustained(artifact.name, setting.backend, frames, tuple(found), summarise_samples(watch.samples))
-
-
-def _judged(item: object) -> None:
-    if isinstance(item, Failure):
-        raise item.error
