@@ -52,7 +52,7 @@ class BundleConfig(_Table, frozen=True, kw_only=True):
         backend: None takes what ``sspcab-edge tune`` found here, or the first that is installed.
         precision: None takes likewise.
         threads: Of one inference.
-        batch: Most frames of several cameras in one engine call; 1 never batches.
+        batch: Most frames of several cameras in one engine call, and no more than cameras; 1 never batches.
         memory_mb: Address space that the worker may take beyond what it has after loading; it is restarted
             where it grows beyond that.
         infer_s: A worker that needs longer for one call is killed.
