@@ -94,7 +94,10 @@ class Request:
 
 
 class Engine(Protocol):
-    """An artifact loaded on a backend, ready to infer. A context manager; closing twice is fine."""
+    """An artifact loaded on a backend, ready to infer. A context manager; closing twice is fine.
+
+    Any number of threads may share it.
+    """
 
     @property
     def backend(self) -> str:
@@ -140,6 +143,13 @@ class Engine(Protocol):
 
 class FrontEnd(Protocol):
     """Turns camera frames into a graph's inputs, and its outputs into verdicts."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether verdicts depend on earlier frames, so that it serves one stream alone.
+
+        One that remembers nothing may be used by any number of threads at the same time.
+        """
 
     def push(self, frame: Frame) -> Request | None:
         """What the frame asks of the engine, or None where no verdict follows from it (yet).

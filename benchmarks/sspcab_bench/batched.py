@@ -26,6 +26,8 @@ class Batched:
         batch: Frames of one call.
     """
 
+    remembers = True
+
     def __init__(self, front_end: FrontEnd, batch: int) -> None:
         self._front_end, self._batch = front_end, batch
         self._waiting: list[Request] = []

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.errors import OptionError
+from sspcab_edge.errors import EngineError, InputError, OptionError
 from sspcab_edge.manifest import Artifact
 from sspcab_edge.protocols import Engine, Frame, FrontEnd, Source, Verdict
 from sspcab_runtime import pipeline
@@ -35,6 +38,9 @@ class Detector:
 
         with Detector.open("bundle") as detector:
             verdict = detector(frame)
+
+    Any number of threads may share a detector that judges single frames. One that judges videos remembers the
+    frames of one stream: a second caller at the same time is refused, and needs a detector of its own.
 
     Attributes:
         bundle: The bundle, every file of which was checked.
@@ -60,7 +66,8 @@ class Detector:
         self.engines: Sequence[Engine] = (engine, *others)
         self.front_end = front_end
         self.threshold = threshold
-        self._calls = 0
+        self._indices = itertools.count()
+        self._stream = threading.Lock()
 
     @classmethod
     def open(
@@ -146,21 +153,49 @@ class Detector:
         Where the front-end looks ahead, the verdict is that of the frame before; without score at first.
 
         Raises:
-            InputError: The frame has another shape or dtype.
+            InputError: The frame has another shape or dtype; or it is of a second stream, at the same time,
+                for a front-end that remembers one.
             PictureError: The frame does not show what the camera was set up for.
             EngineError: The engine failed or is closed.
         """
-        frame = Frame(pixels, self._calls, "", time.monotonic(), time.time())
-        self._calls += 1
-        request = self.front_end.push(frame)
-        if request is None:
-            return Verdict(score=None, threshold=self.threshold, anomalous=None)
-        outputs = answer(self.engine, request) if request.inputs else {}
-        return self.front_end.merge(outputs, request.context)
+        frame = Frame(pixels, next(self._indices), "", time.monotonic(), time.time())
+        with self._one_stream():
+            request = self.front_end.push(frame)
+            if request is None:
+                return Verdict(score=None, threshold=self.threshold, anomalous=None)
+            outputs = answer(self.engine, request) if request.inputs else {}
+            return self.front_end.merge(outputs, request.context)
 
     def stream(self, source: Source) -> Generator[pipeline.Result | pipeline.Failure, None, None]:
-        """Judge every frame of a source, overlapped: see :func:`sspcab_runtime.pipeline.stream`."""
-        return pipeline.stream(self, source)
+        """Judge every frame of a source, overlapped: see :func:`sspcab_runtime.pipeline.stream`.
+
+        Raises:
+            InputError: As it says there; or there is another stream, for a front-end that remembers one.
+        """
+        with self._one_stream():
+            yield from pipeline.stream(self, source)
+
+    @contextmanager
+    def _one_stream(self) -> Iterator[None]:
+        """Refuse a second caller while another's frames are in the memory of the front-end."""
+        if not self.front_end.remembers:
+            yield
+            return
+        if not self._stream.acquire(blocking=False):
+            raise InputError(
+                f"the detector of {self.bundle.path} is judging another stream, and remembers the frames of "
+                "one: open a detector for each stream"
+            )
+        try:
+            yield
+        finally:
+            self._stream.release()
+
+    def __reduce__(self) -> NoReturn:
+        raise EngineError(
+            f"the detector of {self.bundle.path} cannot be pickled or copied: open the bundle in the process "
+            "that uses it"
+        )
 
     def close(self) -> None:
         """Release the engines; closing twice is fine."""

@@ -64,6 +64,8 @@ class ListSource:
 class Plain:
     """A front-end that passes frames on; warms up on the first ``skip``, or asks ``late`` frames later."""
 
+    remembers = True
+
     def __init__(self, skip: int = 0, late: int = 0) -> None:
         self.skip = skip
         self.late = late

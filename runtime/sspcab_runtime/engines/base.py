@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 
@@ -34,8 +37,9 @@ class GraphEngine(ABC):
     takes many times longer than those that follow, and what cannot run at all fails here and not on the
     first camera frame.
 
-    A backend sets the class attributes and implements the six methods below :meth:`close`. An engine is
-    for one thread at a time.
+    A backend sets the class attributes and implements the six methods below :meth:`close`. Any number of
+    threads may share an engine: their calls take turns, and each gets its own results and clocks. An engine
+    belongs to the process that made it: in one that was forked off, and as a pickle, it says so.
 
     Attributes:
         settings: What was set that verdicts may depend on, in words: the hint, unless a backend knows better.
@@ -90,7 +94,9 @@ class GraphEngine(ABC):
         self.settings = hint or ""
         self._single = single
         self._most: int | None = None
-        self._stages_ms: Mapping[str, float] = {}
+        self._clocks = threading.local()
+        self._turn = threading.Lock()
+        self._process = os.getpid()
         self._closed = False
         self._load(precision, threads, hint)
         try:
@@ -109,40 +115,63 @@ class GraphEngine(ABC):
 
     @property
     def stages_ms(self) -> Mapping[str, float]:
-        """Clocks of the latest :meth:`infer`, in milliseconds: ``copy_in``, ``infer``, ``copy_out``."""
-        return self._stages_ms
+        """Clocks of the calling thread's latest :meth:`infer`, in milliseconds: ``copy_in``, ``infer``,
+        ``copy_out``. Waiting for other threads is part of none."""
+        stages: Mapping[str, float] = getattr(self._clocks, "stages_ms", {})
+        return stages
 
     def infer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Run the graph once; the arrays it gives stay valid.
+        """Run the graph once; the arrays it gives stay valid. Callers on several threads take turns.
 
         Raises:
             InputError: Names, dtypes or shapes do not fit the ports.
-            EngineError: The backend failed, or the engine is closed.
+            EngineError: The backend failed, or the engine is closed or of another process.
         """
-        if self._closed:
-            raise EngineError(f"the {self.backend} engine of {self.path} is closed")
-        start = time.perf_counter()
+        if os.getpid() != self._process:  # a fork copies neither the backend's threads nor a free lock
+            raise EngineError(
+                f"the {self.backend} engine of {self.path} was opened before this process was forked: open it "
+                "in the process that uses it, or start that one with the method spawn"
+            )
+        begun = time.perf_counter()
         check_inputs(self.inputs, inputs)
         if self._most is not None and any(len(array) > self._most for array in inputs.values()):
             raise InputError(f"the {self.backend} engine of {self.path} takes {self._most} entry a call")
-        self._copy_in({name: np.ascontiguousarray(array) for name, array in inputs.items()})
-        copied = time.perf_counter()
-        self._run()
-        ran = time.perf_counter()
-        outputs = self._copy_out()
-        end = time.perf_counter()
-        self._stages_ms = {
-            "copy_in": (copied - start) * 1e3,
+        contiguous = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        checking = time.perf_counter() - begun
+        with self._turn:
+            if self._closed:
+                raise EngineError(f"the {self.backend} engine of {self.path} is closed")
+            start = time.perf_counter()
+            self._copy_in(contiguous)
+            copied = time.perf_counter()
+            self._run()
+            ran = time.perf_counter()
+            outputs = self._copy_out()
+            end = time.perf_counter()
+        self._clocks.stages_ms = {
+            "copy_in": (checking + copied - start) * 1e3,
             "infer": (ran - copied) * 1e3,
             "copy_out": (end - ran) * 1e3,
         }
         return outputs
 
     def close(self) -> None:
-        """Release the backend's resources; closing twice is fine."""
-        if not self._closed:
-            self._closed = True
-            self._release()
+        """Release the backend's resources, after the call that runs; closing twice is fine.
+
+        In a process that was forked off nothing is released: the resources are those of the first one.
+        """
+        if os.getpid() != self._process:
+            return
+        with self._turn:
+            if not self._closed:
+                self._closed = True
+                self._release()
+
+    def __reduce__(self) -> NoReturn:
+        raise EngineError(
+            f"the {self.backend} engine of {self.path} cannot be pickled or copied: open the bundle in the "
+            "process that uses it"
+        )
 
     def __enter__(self) -> GraphEngine:
         return self

@@ -36,6 +36,8 @@ class Clip:
         BundleError: A picture of the front-end cannot be read.
     """
 
+    remembers = True
+
     def __init__(
         self, manifest: Manifest, artifact: Artifact, threshold: float | None, folder: Path | None = None
     ) -> None:

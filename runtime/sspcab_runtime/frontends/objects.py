@@ -78,6 +78,8 @@ class ObjectFrontEnd:
         EngineError: The file of one is refused.
     """
 
+    remembers = True
+
     def __init__(
         self, manifest: Manifest, artifact: Artifact, threshold: float | None, folder: Path | None = None
     ) -> None:

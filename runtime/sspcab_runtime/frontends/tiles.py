@@ -47,6 +47,8 @@ class Tiles:
             says nothing of tiles that fit the region.
     """
 
+    remembers = False
+
     def __init__(
         self, manifest: Manifest, artifact: Artifact, threshold: float | None, folder: Path | None = None
     ) -> None:

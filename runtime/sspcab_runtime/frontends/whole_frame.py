@@ -38,6 +38,8 @@ class WholeFrame:
         BundleError: A picture of the front-end cannot be read, or nothing is left to look at.
     """
 
+    remembers = False
+
     def __init__(
         self, manifest: Manifest, artifact: Artifact, threshold: float | None, folder: Path | None = None
     ) -> None:
