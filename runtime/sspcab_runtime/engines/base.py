@@ -129,9 +129,10 @@ class GraphEngine(ABC):
         """
         if os.getpid() != self._process:  # a fork copies neither the backend's threads nor a free lock
             raise EngineError(
-                f"the {self.backend} engine of {self.path} was opened before this process was forked: open it "
-                "in the process that uses it, or start that one with the method spawn"
+                f"the {self.backend} engine of {self.path} was opened before this process was forked: open "
+                "it in the process that uses it, or start that one with the method spawn"
             )
+        self._require_open()
         begun = time.perf_counter()
         check_inputs(self.inputs, inputs)
         if self._most is not None and any(len(array) > self._most for array in inputs.values()):
@@ -139,8 +140,7 @@ class GraphEngine(ABC):
         contiguous = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         checking = time.perf_counter() - begun
         with self._turn:
-            if self._closed:
-                raise EngineError(f"the {self.backend} engine of {self.path} is closed")
+            self._require_open()
             start = time.perf_counter()
             self._copy_in(contiguous)
             copied = time.perf_counter()
@@ -166,6 +166,10 @@ class GraphEngine(ABC):
             if not self._closed:
                 self._closed = True
                 self._release()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise EngineError(f"the {self.backend} engine of {self.path} is closed")
 
     def __reduce__(self) -> NoReturn:
         raise EngineError(
