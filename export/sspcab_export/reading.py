@@ -33,10 +33,10 @@ def read_model(files: Sequence[Path], options: HostOptions, name: str | None) ->
         OptionError: An option cannot be met, is missing, or is of no use here.
     """
     kinds = [program_kind(path) for path in files]
-    alone = any(path.suffix == ".onnx" for path in files) or any(kinds)
+    alone = any(path.suffix.lower() == ".onnx" for path in files) or any(kinds)
     if alone and len(files) > 1:
         raise OptionError(f"{len(files)} files given, expected one ONNX file or program alone")
-    if files[0].suffix == ".onnx":
+    if files[0].suffix.lower() == ".onnx":
         host = load_onnx(files[0], options)
         return host, _identity(files, files[0].stem, host, name)
     if (kind := kinds[0]) is not None:
@@ -61,7 +61,7 @@ def read_model(files: Sequence[Path], options: HostOptions, name: str | None) ->
 def _identity(files: Sequence[Path], stem: str, host: LoadedHost, name: str | None) -> Model:
     source = tuple(file_entry(path, path.name) for path in files)
     digest = source[0].sha256
-    if len(source) > 1 or files[0].suffix != ".onnx":
+    if len(source) > 1 or files[0].suffix.lower() != ".onnx":
         digest = hashlib.sha256("\n".join(entry.sha256 for entry in source).encode()).hexdigest()
     return Model(
         name=name or stem,

@@ -7,9 +7,15 @@ from pathlib import Path
 
 from sspcab_edge.errors import CheckpointError
 
-__all__ = ["CHECKPOINT_SUFFIXES", "SEGMENTATION_ENDING", "checkpoint_files"]
+__all__ = ["CHECKPOINT_SUFFIXES", "PADDLE_SUFFIXES", "SEGMENTATION_ENDING", "checkpoint_files"]
 
-CHECKPOINT_SUFFIXES = (".ckpt", ".onnx", ".pckl", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".ts")
+CHECKPOINT_SUFFIXES = (
+    ".ckpt", ".onnx", ".pckl", ".pdparams", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".tch", ".ts",
+)  # fmt: skip
+"""Of files that are looked for in folders, in lower case; files that are named may be called as they like."""
+
+PADDLE_SUFFIXES = (".pdopt", ".pdparams")
+"""Of what ``paddle.save`` writes: optimiser states and weights."""
 
 SEGMENTATION_ENDING = "_seg"
 """DRAEM's training saves ``<run>.pckl`` and, for the discriminative network, ``<run>_seg.pckl``."""

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,11 +14,14 @@ from safetensors.torch import load_file
 from sspcab_edge.bundle import file_entry
 from sspcab_edge.errors import CheckpointError
 from sspcab_edge.manifest import FileEntry
-from sspcab_export.checkpoints.unpickle import MAX_BYTES, load_torch_file
+from sspcab_export.checkpoints.contents import contents_of
+from sspcab_export.checkpoints.files import PADDLE_SUFFIXES
+from sspcab_export.checkpoints.inert import Stub
+from sspcab_export.checkpoints.pickles import Damaged
+from sspcab_export.checkpoints.torch_files import MAX_BYTES, load_torch_file
 
 __all__ = ["Checkpoint", "Part", "read_checkpoint"]
 
-_MAX_DEPTH = 12
 _WRAPPERS = frozenset({"model_state_dict", "state_dict"})
 """Keys around a whole state dict that are no part of its keys."""
 
@@ -99,16 +101,36 @@ def read_checkpoint(files: Sequence[Path]) -> Checkpoint:
 
 
 def _read_part(path: Path) -> Part:
-    loaded = _load_safetensors(path) if path.suffix == ".safetensors" else load_torch_file(path)
-    tensors: dict[str, torch.Tensor] = {}
-    facts: dict[str, object] = {}
-    if isinstance(loaded, Mapping):
-        _flatten(loaded, "", tensors, facts, 0)
-    if not tensors:
+    suffix = path.suffix.lower()
+    if suffix == ".pdopt":
         raise CheckpointError(
-            f"{path} holds no weights but {type(loaded).__name__}: save torch.save(model.state_dict())"
+            f"{path} holds the state of an optimiser: give {path.with_suffix('.pdparams').name}, the weights"
         )
-    return Part(path, tensors, facts)
+    loaded = _load_safetensors(path) if suffix == ".safetensors" else load_torch_file(path)
+    if isinstance(loaded, dict):
+        loaded = {name: value for name, value in loaded.items() if name not in _NOT_WEIGHTS}
+    try:
+        contents = contents_of(loaded, paddle=suffix in PADDLE_SUFFIXES)
+    except (CheckpointError, Damaged) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if not contents.tensors or "" in contents.tensors:
+        raise CheckpointError(
+            f"{path} holds no weights but {_kind(loaded)}: save torch.save(model.state_dict())"
+        )
+    return Part(
+        path,
+        {_without_wrapper(key): tensor for key, tensor in contents.tensors.items()},
+        {_without_wrapper(key): value for key, value in contents.facts.items()},
+    )
+
+
+def _without_wrapper(key: str) -> str:
+    head, _, rest = key.partition(".")
+    return rest if head in _WRAPPERS and rest else key
+
+
+def _kind(loaded: object) -> str:
+    return loaded.of if isinstance(loaded, Stub) else type(loaded).__name__
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -118,25 +140,3 @@ def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
-
-
-def _flatten(
-    values: Mapping[Any, Any],
-    prefix: str,
-    tensors: dict[str, torch.Tensor],
-    facts: dict[str, object],
-    depth: int,
-) -> None:
-    if depth > _MAX_DEPTH:
-        raise CheckpointError(f"the checkpoint nests dicts deeper than {_MAX_DEPTH} levels")
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if depth == 0 and name in _NOT_WEIGHTS:
-            continue
-        if isinstance(value, torch.Tensor):
-            tensors[key] = value.detach()
-        elif isinstance(value, Mapping):
-            below = "" if depth == 0 and name in _WRAPPERS else f"{key}."
-            _flatten(value, below, tensors, facts, depth + 1)
-        else:
-            facts[key] = value

@@ -9,14 +9,14 @@ changed with the version: 1.x stored its transform, which is read; 2.1 and later
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
 from sspcab_edge.errors import HostError
 from sspcab_edge.front_end_spec import Preprocess
 from sspcab_export.checkpoints import Checkpoint
-from sspcab_export.checkpoints.unpickle import Stub
+from sspcab_export.checkpoints.inert import Stub
 from sspcab_export.hosts.base import HostOptions, LoadedHost, Normalisation
 from sspcab_export.hosts.draem_loading import OPTIONS, load_draem, mean_filter
 from sspcab_export.hosts.draem_network import (
@@ -30,7 +30,6 @@ from sspcab_export.hosts.draem_network import (
 __all__ = ["OPTIONS", "load", "recognise"]
 
 _NETWORK = "reconstructive_subnetwork."
-_DEPTH = 12
 
 
 def recognise(checkpoint: Checkpoint) -> bool:
@@ -75,9 +74,9 @@ def _is_version_1(checkpoint: Checkpoint) -> bool:
 
 def _normalisation(checkpoint: Checkpoint, transforms: list[Stub], assumptions: list[str]) -> Normalisation:
     for stub in transforms:
-        if type(stub).__name__ == "Normalize":
+        if stub.name == "Normalize":
             return _known_normalisation(stub)
-    if any(type(stub).__name__ in ("Compose", "Resize") for stub in transforms):
+    if any(stub.name in ("Compose", "Resize") for stub in transforms):
         return "none"
     if _is_version_1(checkpoint):
         raise HostError(
@@ -104,29 +103,33 @@ def _transforms(facts: Mapping[str, object]) -> Iterator[Stub]:
     """Stubs of the stored picture transforms: version 1's ``transform``, version 2's pre-processor."""
     for key, value in facts.items():
         if key == "transform" or "pre_processor" in key or ".transform" in key:
-            yield from _stubs_in(value, _DEPTH)
+            yield from _stubs_in(value)
 
 
-def _stubs_in(value: object, depth: int) -> Iterator[Stub]:
-    if depth == 0:
-        return
-    if isinstance(value, Stub):
-        yield value
-        yield from _stubs_in(value.state if value.state is not None else vars(value), depth - 1)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _stubs_in(item, depth - 1)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _stubs_in(item, depth - 1)
+def _stubs_in(value: object) -> Iterator[Stub]:
+    """Every stub in a value, each once, outer ones first."""
+    left, seen = [value], set()
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        below: Iterable[object] = ()
+        if isinstance(value, Stub):
+            yield value
+            below = (value.state, *value.arguments, value.entries, value.elements)
+        elif isinstance(value, Mapping):
+            below = value.values()
+        elif isinstance(value, (list, tuple)):
+            below = value
+        left.extend(reversed(list(below)))
 
 
 def _resize(transforms: list[Stub]) -> tuple[int, int] | None:
     """(height, width) of the stored Resize transform."""
     for stub in transforms:
-        state = stub.state if isinstance(stub.state, Mapping) else vars(stub)
-        size = state.get("size")
-        if type(stub).__name__ == "Resize" and isinstance(size, (list, tuple)) and len(size) == 2:
+        size = stub.state.get("size") if isinstance(stub.state, Mapping) else None
+        if stub.name == "Resize" and isinstance(size, (list, tuple)) and len(size) == 2:
             return int(size[0]), int(size[1])
     return None
 
