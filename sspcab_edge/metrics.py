@@ -28,6 +28,7 @@ __all__ = [
     "roc_slack",
     "trials_needed",
     "upper_bound_95",
+    "without_low_bits",
 ]
 
 MOST_VALUES = 2**23
@@ -192,7 +193,7 @@ class GrowingRanking:
         """
         if scores.shape != labels.shape:
             raise ValueError(f"scores are {scores.shape}, labels {labels.shape}, expected the same shape")
-        part = rank(_without_low_bits(scores.ravel(), self.dropped_bits), labels.ravel())
+        part = rank(without_low_bits(scores.ravel(), self.dropped_bits), labels.ravel())
         self._parts.append(part)
         self._waiting += len(part.values)
         if self._waiting > max(1, self._most_values // 4):
@@ -215,12 +216,12 @@ class GrowingRanking:
         merged = merge(self._parts) if self._parts else empty
         while len(merged.values) > self._most_values:
             self.dropped_bits += 1
-            shorter = _without_low_bits(merged.values, self.dropped_bits)
+            shorter = without_low_bits(merged.values, self.dropped_bits)
             merged = _count(shorter, merged.positives, merged.negatives)
         self._parts, self._waiting = [merged], 0
 
 
-def _without_low_bits(scores: npt.NDArray[np.floating], bits: int) -> npt.NDArray[np.float32]:
+def without_low_bits(scores: npt.NDArray[np.floating], bits: int) -> npt.NDArray[np.float32]:
     """float32 scores (n,) rounded towards zero by dropping low bits, which keeps their order."""
     raw = np.ascontiguousarray(scores, dtype=np.float32).view(np.uint32)
     return (raw & np.uint32((0xFFFFFFFF << bits) & 0xFFFFFFFF)).view(np.float32)

@@ -31,7 +31,6 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "Picture",
     "decode_picture",
-    "find_pictures",
     "prepare",
     "resize",
 ]
@@ -53,20 +52,6 @@ class Picture:
 
     pixels: Pixels
     converted: str | None = None
-
-
-def find_pictures(folder: Path) -> list[Path]:
-    """Pictures below ``folder``, told by their suffix, sorted by path.
-
-    Raises:
-        PictureError: The folder does not exist or holds no picture.
-    """
-    if not folder.is_dir():
-        raise PictureError(f"{folder} is not a folder of pictures")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
-    if not found:
-        raise PictureError(f"{folder} holds no pictures (looked for {', '.join(sorted(PICTURE_SUFFIXES))})")
-    return found
 
 
 def decode_picture(path: Path) -> Picture:

@@ -22,6 +22,7 @@ from sspcab_export.hygiene import (
 )
 from sspcab_export.pictures import (
     Sample,
+    Samples,
     builtin_samples,
     conversions,
     labelled_samples,
@@ -115,13 +116,18 @@ def read_pictures(
         note = "no pictures given: judged on built-in natural pictures, not your scene"
         nothing = Inspected((), (), ())
         return Intake((), (), (), tuple(builtin_samples()), "built-in", nothing, (note,))
-    everything = normal_samples(calibration) if calibration is not None else []
+    given = normal_samples(calibration) if calibration is not None else Samples((), ())
+    everything = given.samples
     inspected = inspect_pictures(everything)
     if everything:
         require_usable(inspected, (), MINIMUM_PICTURES if for_ranges else 1)
-    notes = [*inspected.notes, *describe(inspected.findings)]
+    notes = [*given.notes, *inspected.notes, *describe(inspected.findings)]
     normal = inspected.kept
-    labelled = labelled_samples(validation) if validation is not None else []
+    labelled: Sequence[Sample] = ()
+    if validation is not None:
+        told = labelled_samples(validation)
+        labelled = told.samples
+        notes.extend(told.notes)
     seen = {sample.digest for sample in everything}
     repeated = sum(sample.digest in seen for sample in labelled)
     if repeated:
@@ -153,9 +159,11 @@ def _for_training(
         halves = split_samples(normal, _TRAINING_SHARE)
         notes.append(f"the host is fitted to {len(halves.fit)} of the {len(normal)} calibration pictures")
         return halves.fit, halves.judge
-    inspected = inspect_pictures(normal_samples(folder))
+    found = normal_samples(folder)
+    inspected = inspect_pictures(found.samples)
     require_usable(inspected, (), 1)
-    notes.extend(f"--training: {text}" for text in (*inspected.notes, *describe(inspected.findings)))
+    texts = (*found.notes, *inspected.notes, *describe(inspected.findings))
+    notes.extend(f"--training: {text}" for text in texts)
     others = {sample.digest for sample in (*normal, *labelled)}
     kept = [sample for sample in inspected.kept if sample.digest not in others]
     if len(kept) < len(inspected.kept):

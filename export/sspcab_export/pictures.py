@@ -11,20 +11,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sspcab_edge.datasets import list_images, printable, read_dataset, read_normal_images
 from sspcab_edge.errors import PictureError
-from sspcab_edge.preprocess import decode_picture, find_pictures
+from sspcab_edge.preprocess import decode_picture
 
 __all__ = [
-    "GOOD",
     "Sample",
+    "Samples",
     "builtin_samples",
     "conversions",
     "labelled_samples",
     "normal_samples",
 ]
-
-GOOD = "good"
-"""Name of the folder of normal pictures in the MVTec AD layout."""
 
 _THUMBNAIL = 32
 _BUILTIN = Path(__file__).parent / "builtin_pictures"
@@ -36,7 +34,7 @@ class Sample:
 
     Attributes:
         path: The file.
-        name: Path below the folder it was given in.
+        name: Path below the folder it was given in, fit to be printed.
         label: True anomalous, False normal, None unknown.
         digest: SHA-256 of the file.
         thumbnail: (32, 32, 3) float32 in [0, 1], for finding near-duplicates.
@@ -53,37 +51,51 @@ class Sample:
     size: tuple[int, int]
 
 
-def normal_samples(folder: Path) -> list[Sample]:
-    """Pictures below ``folder``, all normal.
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Images of a folder.
+
+    Attributes:
+        samples: The images.
+        notes: What should be said of the folder: how it is laid out, what was left out.
+    """
+
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...]
+
+
+def normal_samples(folder: Path) -> Samples:
+    """Images below ``folder``, all normal.
 
     Raises:
-        PictureError: No folder, no pictures, or one that cannot be decoded.
+        PictureError: No folder, no images, one that cannot be decoded, or a folder that is not of normal
+            images alone.
     """
-    return [_sample(path, folder, False) for path in find_pictures(folder)]
+    found = read_normal_images(folder)
+    return Samples(tuple(_sample(path, folder, False) for path in found.paths), found.notes)
 
 
-def labelled_samples(folder: Path) -> list[Sample]:
-    """Pictures in the MVTec AD layout: ``good/`` and one folder per kind of defect.
-
-    ``folder`` is a category (it holds ``test/``) or its test folder.
+def labelled_samples(folder: Path, layout: str | None = None) -> Samples:
+    """Images of a labelled data set, in any layout of :data:`sspcab_edge.datasets.LAYOUTS`.
 
     Raises:
-        PictureError: No ``good`` folder, no defects, or a picture that cannot be decoded.
+        PictureError: No layout fits, no normal images or no anomalous ones, or one cannot be decoded.
+        OptionError: Several layouts fit.
     """
-    root = folder / "test" if (folder / "test" / GOOD).is_dir() else folder
-    if not (root / GOOD).is_dir():
+    dataset = read_dataset(folder, layout)
+    labels = {image.label for image in dataset.images}
+    if labels != {False, True}:
+        held, lacking = ("normal", "anomalous") if labels == {False} else ("anomalous", "normal")
         raise PictureError(
-            f"{root} has no folder {GOOD}/: expected the MVTec AD layout, {GOOD}/ and one folder per defect"
+            f"{printable(folder)} holds only {held} images: expected {lacking} ones beside them"
         )
-    samples = [_sample(path, root, path.relative_to(root).parts[0] != GOOD) for path in find_pictures(root)]
-    if not any(sample.label for sample in samples):
-        raise PictureError(f"{root} holds only {GOOD}/: expected folders with defects beside it")
-    return samples
+    samples = tuple(_sample(image.path, folder, image.label) for image in dataset.images)
+    return Samples(samples, (f"{printable(folder)}: {dataset.summary}",))
 
 
 def builtin_samples() -> list[Sample]:
     """The natural pictures that come with the package; not the user's scene, labels unknown."""
-    return [_sample(path, _BUILTIN, None) for path in find_pictures(_BUILTIN)]
+    return [_sample(path, _BUILTIN, None) for path in list_images(_BUILTIN).paths]
 
 
 def conversions(samples: Sequence[Sample]) -> list[str]:
@@ -100,7 +112,7 @@ def _sample(path: Path, root: Path, label: bool | None) -> Sample:
     small = cv2.resize(picture.pixels, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
     return Sample(
         path=path,
-        name=path.relative_to(root).as_posix(),
+        name=printable(path.relative_to(root).as_posix()),
         label=label,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         thumbnail=np.asarray(small, dtype=np.float32) / np.float32(255),

@@ -94,7 +94,8 @@ def export(
         precisions: Arithmetic of the artifacts, each once; int8 needs ``calibration``.
         calibration: Folder of normal pictures, or of videos for hosts that look at those: the threshold is
             fitted to half, int8 ranges are measured on a quarter, the gate judges on the rest.
-        validation: Labelled pictures in the MVTec AD layout: judged on, and fitted to without calibration.
+        validation: Labelled images in a layout of :data:`sspcab_edge.datasets.LAYOUTS`: judged on, and fitted
+            to without calibration.
         threshold: The threshold itself, on the source's score scale.
         false_alarm_rate: Share of normal frames that may be flagged (default 0.01).
         quantile: Quantile of the normal scores to use as threshold instead.

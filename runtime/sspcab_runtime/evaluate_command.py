@@ -9,9 +9,9 @@ import click
 import msgspec
 
 from sspcab_edge.command import common_options, json_option
+from sspcab_edge.datasets import LAYOUTS, read_dataset
 from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Precision, Target
-from sspcab_runtime.datasets import LAYOUTS, read_dataset
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
 from sspcab_runtime.evaluation import evaluate
@@ -94,8 +94,9 @@ def command(
 ) -> None:
     """Judge the labelled pictures in DATASET with the detector in BUNDLE: how good is it, on this device.
 
-    DATASET has the layout of MVTec AD (a category, its test folder, or several categories), or folders good,
-    normal or ok and bad, anomalous, defect, ng or abnormal, with masks/ beside them. Masks are optional.
+    DATASET is laid out as MVTec AD, AD 2, LOCO, BTAD or VisA (a category, its test folder, or several
+    categories), as Real-IAD, as KolektorSDD, or in two folders such as good and bad, OK and NG. Masks are
+    optional; they may lie beside their images or in a folder of their own.
 
     With --layout avenue or shanghaitech it holds videos: frame AUC, RBDC and TBDC are given, with the scores
     that this device gives and, called non-causal, with those smoothed as in papers.

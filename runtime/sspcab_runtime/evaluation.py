@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from sspcab_edge.datasets import Category, Dataset, LabelledImage, printable, read_mask
 from sspcab_edge.decision import threshold_from_labels
 from sspcab_edge.errors import EngineError, PictureError
 from sspcab_edge.metrics import (
@@ -29,7 +31,7 @@ from sspcab_edge.metrics import (
     ranked_average_precision,
 )
 from sspcab_edge.protocols import Frame
-from sspcab_runtime.datasets import Category, Dataset, LabelledPicture, read_mask
+from sspcab_edge.region_overlap import RegionOverlap, label_regions
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.pipeline import Failure, Result
 from sspcab_runtime.sources.pictures import Pictures
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 _NAMED_FAILURES = 10
+_Label = TypeVar("_Label", np.bool_, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,15 @@ class Areas:
         image_ap: Average precision of the same.
         pixel_auroc: Of all values of the score maps; see :func:`evaluate`.
         pixel_ap: Average precision of the same.
+        aupro: Area under the per-region overlap up to a false-positive rate of 0.3, over 0.3; see
+            :mod:`sspcab_edge.region_overlap`.
     """
 
     image_auroc: float | None = None
     image_ap: float | None = None
     pixel_auroc: float | None = None
     pixel_ap: float | None = None
+    aupro: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +172,8 @@ def evaluate(
     Pixel figures are over all values of all maps of a category, normal pictures included, at the map's own
     size: masks come to it by nearest neighbour (:func:`mask_at`), so that every value counts once, with the
     label at its centre. DRAEM's own recipe differs: it resizes masks bilinearly and then counts only what
-    stayed fully anomalous, which trims a line around each region.
+    stayed fully anomalous, which trims a line around each region. Regions for AUPRO are told apart at the
+    mask's own size; one that is too small for any value of the map is left out.
 
     Args:
         detector: Opened, with the threshold that is to judge.
@@ -180,8 +187,8 @@ def evaluate(
     tally = _Tally(dataset.count, progress)
     figures, judged = [], []
     for category in dataset.categories:
-        pictures, pixels = _judge(detector, category, tally)
-        figures.append(_figures(category, pictures, pixels))
+        pictures, pixels, overlap = _judge(detector, category, tally)
+        figures.append(_figures(category, pictures, pixels, overlap))
         judged.extend(pictures)
     if tally.failures:
         raise _unjudged(tally.failures, dataset.count)
@@ -196,8 +203,8 @@ def evaluate(
     )
 
 
-def mask_at(mask: npt.NDArray[np.bool_], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """A mask (H, W) at another size (h, w): for each pixel, the label at its centre (nearest neighbour).
+def mask_at(mask: npt.NDArray[_Label], shape: tuple[int, int]) -> npt.NDArray[_Label]:
+    """Labels (H, W) at another size (h, w): for each pixel, the label at its centre (nearest neighbour).
 
     Row i of h looks at row floor((i + 1/2) H / h), columns likewise.
     """
@@ -205,7 +212,7 @@ def mask_at(mask: npt.NDArray[np.bool_], shape: tuple[int, int]) -> npt.NDArray[
         (2 * np.arange(size, dtype=np.int64) + 1) * full // (2 * size)
         for size, full in zip(shape, mask.shape, strict=True)
     )
-    return np.asarray(mask[np.ix_(rows, columns)], dtype=bool)
+    return mask[np.ix_(rows, columns)]
 
 
 @dataclass(slots=True)
@@ -239,14 +246,15 @@ class _Tally:
 
 def _judge(
     detector: Detector, category: Category, tally: _Tally
-) -> tuple[list[Judged], GrowingRanking | None]:
-    """Verdicts of a category's pictures, and the ranking of its pixels where it has masks and maps."""
+) -> tuple[list[Judged], GrowingRanking | None, RegionOverlap]:
+    """Verdicts of a category's images, and the ranking of its pixels where it has masks and maps."""
     pixels = GrowingRanking() if category.masks else None
+    overlap = RegionOverlap()
     judged: list[Judged] = []
-    paths = [picture.path for picture in category.pictures]
+    paths = [picture.path for picture in category.images]
     start = time.perf_counter()
     with closing(Pictures(category.name, paths)) as source, closing(detector.stream(source)) as results:
-        for result, picture in zip(results, category.pictures, strict=True):
+        for result, picture in zip(results, category.images, strict=True):
             tally.count(result)
             if isinstance(result, Failure):
                 continue
@@ -256,7 +264,10 @@ def _judge(
             if verdict.map is None:
                 pixels = None
             elif pixels is not None:
-                pixels.add(verdict.map, _labels(picture, result.frame, verdict.map))
+                regions = _regions(picture, result.frame, verdict.map)
+                pixels.add(verdict.map, regions > 0)
+                if picture.label:
+                    overlap.add(verdict.map, regions)
             judged.append(
                 Judged(
                     path=picture.path,
@@ -268,26 +279,29 @@ def _judge(
                 )
             )
     tally.elapsed_s += time.perf_counter() - start
-    return judged, pixels
+    return judged, pixels, overlap
 
 
-def _labels(picture: LabelledPicture, frame: Frame, heat: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """The label of every value of a map (h, w)."""
+def _regions(image: LabelledImage, frame: Frame, heat: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+    """The anomalous region of every value of a map (h, w), 0 for none."""
     if not np.isfinite(heat).all():
-        raise EngineError(f"the map of {picture.path} has values that are not finite")
-    if picture.mask is None:
-        return np.zeros(heat.shape, dtype=bool)
-    mask = read_mask(picture.mask)
+        raise EngineError(f"the map of {printable(image.path)} has values that are not finite")
     height, width = frame.pixels.shape[:2]
-    if mask.shape != (height, width):
-        raise PictureError(
-            f"the mask {picture.mask} is {mask.shape[1]}x{mask.shape[0]} pixels, but its picture "
-            f"{picture.path} is {width}x{height}: masks have the size of their picture"
-        )
-    return mask_at(mask, (heat.shape[0], heat.shape[1]))
+    mask = np.zeros((height, width), dtype=bool)
+    for path in image.masks:
+        own = read_mask(path)
+        if own.shape != mask.shape:
+            raise PictureError(
+                f"the mask {printable(path)} is {own.shape[1]}x{own.shape[0]} pixels, but its image "
+                f"{printable(image.path)} is {width}x{height}: masks have the size of their image"
+            )
+        mask |= own
+    return mask_at(label_regions(mask), (heat.shape[0], heat.shape[1]))
 
 
-def _figures(category: Category, judged: Sequence[Judged], pixels: GrowingRanking | None) -> Figures:
+def _figures(
+    category: Category, judged: Sequence[Judged], pixels: GrowingRanking | None, overlap: RegionOverlap
+) -> Figures:
     scores = [picture.score for picture in judged]
     labels = [picture.label for picture in judged]
     ranking = None if pixels is None else pixels.ranking
@@ -296,6 +310,7 @@ def _figures(category: Category, judged: Sequence[Judged], pixels: GrowingRankin
         image_ap=average_precision(scores, labels),
         pixel_auroc=None if ranking is None else ranked_auroc(ranking),
         pixel_ap=None if ranking is None else ranked_average_precision(ranking),
+        aupro=None if ranking is None or pixels is None else overlap.area(ranking, pixels.dropped_bits),
     )
     without = None
     if not category.masks:
@@ -344,6 +359,7 @@ def _mean(areas: Sequence[Areas]) -> Areas:
         image_ap=mean([one.image_ap for one in areas]),
         pixel_auroc=mean([one.pixel_auroc for one in areas]),
         pixel_ap=mean([one.pixel_ap for one in areas]),
+        aupro=mean([one.aupro for one in areas]),
     )
 
 

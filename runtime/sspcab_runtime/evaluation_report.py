@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.bundle import is_bundle
+from sspcab_edge.datasets import Dataset
 from sspcab_edge.errors import OutputError
 from sspcab_edge.metrics import Confusion
-from sspcab_runtime.datasets import Dataset
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.evaluation import Areas, Evaluation, Figures
 from sspcab_runtime.paper import Published, caveat
@@ -128,6 +128,7 @@ def report_json(report: Report) -> dict[str, Any]:
         "speed": {**asdict(evaluation.speed), "note": _SPEED + _HONEST_SPEED},
         "converted": dict(evaluation.converted),
         "ignored": list(report.dataset.ignored),
+        "skipped": report.dataset.skipped,
         "pictures": [
             {
                 "name": picture.name,
@@ -178,8 +179,6 @@ def _published_json(report: Report) -> dict[str, Any] | None:
 def _facts(report: Report) -> list[tuple[str, str]]:
     detector, evaluation = report.detector, report.evaluation
     manifest = detector.bundle.manifest
-    anomalous = sum(figures.anomalous for figures in evaluation.categories)
-    pictures = len(evaluation.pictures)
     threshold = number(evaluation.threshold, 6)
     if evaluation.threshold is None:
         threshold = "none: scores without labels (fit one with sspcab-edge fit BUNDLE DIR)"
@@ -192,8 +191,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("runs", f"{detector.artifact.name} on {engine.backend} {engine.version}, {engine.device}"),
         (
             "data set",
-            f"{report.dataset.path} ({report.dataset.layout}): {pictures} pictures, "
-            f"{pictures - anomalous} normal, {anomalous} anomalous",
+            f"{report.dataset.path}: {report.dataset.summary}",
         ),
         ("threshold", threshold),
     ]
@@ -226,7 +224,16 @@ def _parts(report: Report) -> Iterator[_Part]:
 
 def _areas(report: Report) -> _Part:
     evaluation = report.evaluation
-    header = ("category", "normal", "anomalous", "image AUROC", "image AP", "pixel AUROC", "pixel AP")
+    header = (
+        "category",
+        "normal",
+        "anomalous",
+        "image AUROC",
+        "image AP",
+        "pixel AUROC",
+        "pixel AP",
+        "AUPRO",
+    )
     rows = [
         (figures.name, str(figures.normal), str(figures.anomalous), *_cells(figures.areas))
         for figures in evaluation.categories
@@ -253,7 +260,8 @@ def _areas(report: Report) -> _Part:
 
 def _cells(areas: Areas) -> tuple[str, ...]:
     return tuple(
-        number(value) for value in (areas.image_auroc, areas.image_ap, areas.pixel_auroc, areas.pixel_ap)
+        number(value)
+        for value in (areas.image_auroc, areas.image_ap, areas.pixel_auroc, areas.pixel_ap, areas.aupro)
     )
 
 

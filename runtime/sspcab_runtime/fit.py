@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ import msgspec
 
 from sspcab_edge.bundle import Bundle, replace_manifest
 from sspcab_edge.command import common_options, json_option
+from sspcab_edge.datasets import read_normal_images
 from sspcab_edge.decision import (
     DEFAULT_FALSE_ALARM_RATE,
     quantiles,
@@ -22,7 +24,6 @@ from sspcab_edge.decision import (
 from sspcab_edge.errors import GateError, OptionError
 from sspcab_edge.front_end_spec import VIDEO_KINDS
 from sspcab_edge.manifest import Decision, Manifest
-from sspcab_edge.preprocess import find_pictures
 from sspcab_edge.protocols import Source
 from sspcab_runtime.attestation import record_attestation
 from sspcab_runtime.detector import Detector
@@ -36,6 +37,8 @@ from sspcab_runtime.sources.pictures import Pictures
 from sspcab_runtime.tables import number, table
 
 __all__ = ["fit", "normal_scores"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def fit(
@@ -141,8 +144,10 @@ def _sources(manifest: Manifest, folder: Path) -> list[Callable[[], Source]]:
     """What the bundle's front-end looks at: all pictures as one source, or every video."""
     if manifest.front_end.kind in VIDEO_KINDS:
         return [partial(open_source, str(film)) for film in find_films(folder)]
-    pictures = find_pictures(folder)
-    return [lambda: Pictures("fit", pictures)]
+    images = read_normal_images(folder)
+    for note in images.notes:
+        _LOG.warning("%s", note)
+    return [lambda: Pictures("fit", images.paths)]
 
 
 def _decide(

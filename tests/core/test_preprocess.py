@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from definitions.draem_plain import read_rgb
 from sspcab_edge.errors import InputError, PictureError
 from sspcab_edge.front_end_spec import Preprocess, ResizeFilter
-from sspcab_edge.preprocess import decode_picture, find_pictures, prepare, resize
+from sspcab_edge.preprocess import decode_picture, prepare, resize
 
 
 def picture(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
@@ -87,20 +87,6 @@ def test_float_tiff_is_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(path), np.ones((4, 4), np.float32))
     with pytest.raises(PictureError, match="float32"):
         decode_picture(path)
-
-
-def test_folders_are_searched_below_and_empty_ones_refused(tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    cv2.imwrite(str(tmp_path / "b" / "2.PNG"), picture(4, 4))
-    cv2.imwrite(str(tmp_path / "1.jpg"), picture(4, 4))
-    (tmp_path / "notes.txt").write_text("no picture")
-    assert [p.name for p in find_pictures(tmp_path)] == ["1.jpg", "2.PNG"]
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(PictureError, match="no pictures"):
-        find_pictures(empty)
-    with pytest.raises(PictureError, match="not a folder"):
-        find_pictures(tmp_path / "absent")
 
 
 def spec(height: int, width: int, filter_: ResizeFilter) -> Preprocess:

@@ -145,7 +145,7 @@ def test_bad_checkpoints(checkpoint: Path, tmp_path: Path, spoil: Callable[[Path
     [
         (["--dialect", "oficial"], "unknown dialect 'oficial'"),
         (["--dilation", "99"], "dilation 99"),
-        (["--calibration", "."], "holds no pictures"),
+        (["--calibration", "."], "holds no images"),
         (["--quantile", "0.9"], "--calibration"),
     ],
 )

@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from definitions.sspcab_torch import SumThenRelu
+from sspcab_edge.datasets import list_images
 from sspcab_edge.front_end_spec import Preprocess
-from sspcab_edge.preprocess import decode_picture, find_pictures, prepare
+from sspcab_edge.preprocess import decode_picture, prepare
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT = EXAMPLES / "train_cutpaste.py"
@@ -301,7 +302,7 @@ def test_the_committed_checkpoint_scores_what_its_log_says() -> None:
 
     def embedded(folder: Path) -> F64:
         rows = []
-        for path in find_pictures(folder):
+        for path in list_images(folder).paths:
             pixels = torch.from_numpy(prepare(decode_picture(path).pixels, spec)).permute(2, 0, 1)[None]
             scaled = pixels.float() / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]
             rows.append(embed(state, scaled / torch.tensor([0.229, 0.224, 0.225])[:, None, None]))

@@ -275,7 +275,7 @@ def test_the_gate_sees_what_a_front_end_does(large: Large, tiled: Any) -> None:
     host = load_onnx(large.model, HOST)
     manifest = tiled.manifest
     artifact = manifest.artifacts[0]
-    samples = labelled_samples(large.test)[:4]
+    samples = labelled_samples(large.test).samples[:4]
     right = open_front_end(manifest, artifact, None, tiled.path)
     judged: list[Judged] = judge_source(host.source, right, samples, lambda done: None)
     spec = manifest.front_end

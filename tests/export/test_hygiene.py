@@ -30,7 +30,7 @@ from sspcab_export.hygiene import (
     require_usable,
     suspects,
 )
-from sspcab_export.pictures import Sample, builtin_samples, normal_samples
+from sspcab_export.pictures import Sample, builtin_samples, labelled_samples, normal_samples
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 
@@ -111,7 +111,7 @@ def spot_score(sample: Sample) -> float:
 
 
 def test_every_bad_picture_is_named_and_no_other(folder: Path) -> None:
-    inspected = inspect_pictures(normal_samples(folder))
+    inspected = inspect_pictures(normal_samples(folder).samples)
     assert named(inspected.findings) == {
         "duplicate": ["sub/again.jpg", "sub/another.png"],
         "near-duplicate": ["sub/recompressed.jpg"],
@@ -128,7 +128,7 @@ def test_every_bad_picture_is_named_and_no_other(folder: Path) -> None:
 
 
 def test_what_is_left_out_is_not_kept_and_near_duplicates_are(folder: Path) -> None:
-    samples = normal_samples(folder)
+    samples = normal_samples(folder).samples
     inspected = inspect_pictures(samples)
     gone = {finding.name for finding in inspected.findings if finding.kind != "near-duplicate"}
     assert [s.name for s in inspected.kept] == [s.name for s in samples if s.name not in gone]
@@ -136,13 +136,13 @@ def test_what_is_left_out_is_not_kept_and_near_duplicates_are(folder: Path) -> N
 
 
 def test_of_copies_the_first_by_name_stays_in_whatever_order_they_come(folder: Path) -> None:
-    samples = normal_samples(folder)
+    samples = normal_samples(folder).samples
     assert inspect_pictures(samples[::-1]).findings == inspect_pictures(samples).findings
 
 
 @pytest.mark.parametrize("part", ["calibration", "test"])
 def test_the_demos_pictures_are_all_good(part: str) -> None:
-    samples = normal_samples(DEMO / part)
+    samples = normal_samples(DEMO / part).samples if part == "calibration" else labelled_samples(DEMO).samples
     inspected = inspect_pictures(samples)
     assert inspected.findings == ()
     assert inspected.kept == tuple(samples)
@@ -320,7 +320,7 @@ def test_too_few_pictures_are_refused_with_what_became_of_them(count: int, minim
 def test_a_folder_of_black_frames_is_refused(tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / f"{number}.png", plain(number, 1, 3))
-    inspected = inspect_pictures(normal_samples(tmp_path))
+    inspected = inspect_pictures(normal_samples(tmp_path).samples)
     assert inspected.notes == ()
     with pytest.raises(OptionError, match=r"0 of 3 calibration pictures are usable \(3 near-black\)"):
         require_usable(inspected, ())

@@ -218,11 +218,11 @@ def test_a_folder_with_other_content_is_never_replaced(scene: Any, tmp_path: Pat
         ({"quantile": 0.9}, OptionError, "--calibration"),
         ({"quantile": 0.9, "threshold": 1.0}, OptionError, "contradict"),
         ({"threshold": float("nan")}, OptionError, "finite"),
-        ({"calibration": "empty"}, PictureError, "holds no pictures"),
+        ({"calibration": "empty"}, PictureError, "holds no images"),
         ({"calibration": "absent"}, PictureError, "not a folder"),
         ({"calibration": "broken"}, PictureError, r"bad\.png cannot be decoded"),
         ({"calibration": "single"}, OptionError, "cannot both fit the threshold and judge"),
-        ({"validation": "single"}, PictureError, "no folder good/"),
+        ({"validation": "single"}, PictureError, "has no layout that is known"),
     ],
 )
 def test_bad_options_and_pictures_leave_nothing(

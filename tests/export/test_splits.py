@@ -132,21 +132,22 @@ def test_labels_come_from_the_mvtec_layout(tmp_path: Path, below: str) -> None:
     write(root / "good" / "000.png", 1)
     write(root / "crack" / "000.png", 2)
     write(root / "hole" / "deep" / "000.png", 3)
-    labels = {s.name: s.label for s in labelled_samples(tmp_path)}
-    assert labels == {"good/000.png": False, "crack/000.png": True, "hole/deep/000.png": True}
+    labels = {s.name: s.label for s in labelled_samples(tmp_path).samples}
+    expected = {"good/000.png": False, "crack/000.png": True, "hole/deep/000.png": True}
+    assert labels == {f"{below}/{name}".lstrip("/"): label for name, label in expected.items()}
 
 
 def test_a_folder_without_good_or_without_defects_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "crack" / "000.png")
-    with pytest.raises(PictureError, match="no folder good/"):
+    with pytest.raises(PictureError, match=r"has no layout that is known: it holds crack/ \(1 images\)"):
         labelled_samples(tmp_path)
-    write(tmp_path / "other" / "good" / "000.png")
-    with pytest.raises(PictureError, match="only good/"):
+    write(tmp_path / "other" / "test" / "good" / "000.png")
+    with pytest.raises(PictureError, match="holds only normal images: expected anomalous ones"):
         labelled_samples(tmp_path / "other")
 
 
 def test_conversions_are_counted_by_kind(tmp_path: Path) -> None:
     for number, channels in enumerate((1, 1, 4, 3)):
         write(tmp_path / f"{number}.png", number, channels)
-    said = conversions(normal_samples(tmp_path))
+    said = conversions(normal_samples(tmp_path).samples)
     assert said == ["1 pictures converted: alpha dropped", "2 pictures converted: grey to RGB"]

@@ -101,7 +101,7 @@ def save(tmp_path: Path) -> Callable[[str, npt.NDArray[np.generic]], Path]:
 def folder(frames: Pixels, save: Callable[[str, npt.NDArray[np.generic]], Path], tmp_path: Path) -> Path:
     """Twelve good pictures in two folders, as PNG."""
     for number, pixels in enumerate(frames):
-        save(f"pictures/{'good' if number % 2 else 'broken'}/{number:03d}.png", pixels[..., ::-1])
+        save(f"pictures/{'late' if number % 2 else 'early'}/{number:03d}.png", pixels[..., ::-1])
     return tmp_path / "pictures"
 
 

@@ -91,8 +91,8 @@ def test_the_whole_demo(
     ) in done.stdout
     assert f"measured {output}/bundle --seconds 3" in done.stdout
     table = [line.split() for line in done.stdout.splitlines()]
-    assert ["broken", "6"] in [row[:2] for row in table]
-    assert ["good", "6"] in [row[:2] for row in table]
+    assert ["early", "6"] in [row[:2] for row in table]
+    assert ["late", "6"] in [row[:2] for row in table]
     assert ["frames", "12"] in [row[:2] for row in table]
     for name in ("pictures", "video"):
         assert (output / name / "contact_sheet.png").is_file()

@@ -17,11 +17,11 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from sspcab_edge.bundle import Bundle
+from sspcab_edge.datasets import Dataset, read_dataset
 from sspcab_edge.errors import EngineError, OptionError, OutputError, PictureError
 from sspcab_edge.ports import whole_frame_ports
 from sspcab_edge.preprocess import decode_picture
 from sspcab_runtime import Detector
-from sspcab_runtime.datasets import Dataset, read_dataset
 from sspcab_runtime.engines.table import load_engine
 from sspcab_runtime.evaluation import Areas, Evaluation, Judged, Speed, evaluate
 from sspcab_runtime.evaluation_report import check_folder
@@ -68,7 +68,7 @@ def category(frames: Pixels, save: Save, tmp_path: Path) -> Path:
 
 def in_order(dataset: Dataset) -> list[int]:
     """The pictures' numbers, in the order of the data set."""
-    return [int(picture.path.stem) for category in dataset.categories for picture in category.pictures]
+    return [int(picture.path.stem) for category in dataset.categories for picture in category.images]
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
@@ -77,7 +77,7 @@ def test_figures_are_scikit_learns(pristine: Path, category: Path, backend: str)
     order = in_order(dataset)
     with Detector.open(pristine, backend=backend) as detector:
         evaluation = evaluate(detector, dataset)
-        verdicts = [detector(decode_picture(p.path).pixels) for p in dataset.categories[0].pictures]
+        verdicts = [detector(decode_picture(p.path).pixels) for p in dataset.categories[0].images]
     (figures,) = evaluation.categories
     scores = np.array([picture.score for picture in evaluation.pictures])
     labels = np.array([LABELS[number] for number in order])
@@ -122,7 +122,8 @@ def test_figures_are_those_of_the_network_by_definition(
 
 
 def test_without_masks_there_are_no_pixel_figures_and_that_is_said(pristine: Path, folder: Path) -> None:
-    (folder / "broken").rename(folder / "bad")
+    (folder / "early").rename(folder / "bad")
+    (folder / "late").rename(folder / "good")
     with Detector.open(pristine) as detector:
         (figures,) = evaluate(detector, read_dataset(folder)).categories
     assert figures.areas.image_auroc is not None
@@ -245,7 +246,7 @@ def test_a_map_of_another_size_than_the_frame(pristine: Path, category: Path, tm
     dataset = read_dataset(category)
     with changed(pristine, tmp_path, pooled, (6, 4)) as detector:
         (figures,) = evaluate(detector, dataset).categories
-        maps = [detector(decode_picture(p.path).pixels).map for p in dataset.categories[0].pictures]
+        maps = [detector(decode_picture(p.path).pixels).map for p in dataset.categories[0].images]
     heat = np.stack([one for one in maps if one is not None])
     assert heat.shape == (12, 6, 4)
     truth = np.stack([random_masks()[number][4::8, 8::16] & LABELS[number] for number in in_order(dataset)])
@@ -263,7 +264,7 @@ def test_a_map_that_is_not_finite_is_no_figure(pristine: Path, category: Path, t
 
 def test_a_mask_of_another_size_than_its_picture(pristine: Path, category: Path, save: Save) -> None:
     save("bottle/ground_truth/dent/002_mask.png", np.ones((HEIGHT, WIDTH), dtype=np.uint8))
-    message = r"mask .*002_mask\.png is 32x24 pixels, but its picture .*002\.png is 64x48"
+    message = r"mask .*002_mask\.png is 32x24 pixels, but its image .*002\.png is 64x48"
     with Detector.open(pristine) as detector:
         with pytest.raises(PictureError, match=message):
             evaluate(detector, read_dataset(category))
@@ -446,9 +447,9 @@ def test_the_command(command: Command, pristine: Path, category: Path, tmp_path:
     assert done.stderr == ""
     text = done.stdout
     assert "openvino-fp32 on openvino" in text
-    assert "12 pictures, 6 normal, 6 anomalous" in text
+    assert "layout mvtec: 6 normal and 6 anomalous images" in text
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line and line[0] != " "}
-    assert rows["draem*"][1:] == ["0.981", "-", "0.975", "0.689"]
+    assert rows["draem*"][1:] == ["0.981", "-", "0.975", "0.689", "-"]
     assert "draem + SSPCAB*" in text
     assert "published, on MVTec AD, mean of its 15 categories" in text
     assert "not comparable" not in text, "a folder of this name is taken for the category"
@@ -471,7 +472,7 @@ def test_json_has_every_figure_and_every_picture(command: Command, pristine: Pat
     assert result["schema"] == 1
     assert (result["artifact"], result["threshold"], result["layout"]) == ("onnx-fp32", 0.7, "mvtec")
     assert result["digest"] == Bundle.open(pristine).digest
-    for name in ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap"):
+    for name in ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro"):
         assert plain[name] == pytest.approx(getattr(figures.areas, name), abs=1e-6)
     assert figures.confusion is not None
     assert plain["confusion"]["false_positives"] == figures.confusion.false_positives
@@ -547,7 +548,7 @@ def test_folders_that_a_report_would_damage(bundle_path: Path, category: Path, t
     ("options", "code", "message"),
     [
         (("--layout", "photos"), 2, "Invalid value for '--layout'"),
-        (("--layout", "folder"), 1, "which the layout folder does not know"),
+        (("--layout", "folder"), 1, "which the layout does not know"),
         (("--paper", "hf2vad"), 1, "no published row 'hf2vad'"),
         (("--threshold", "nan"), 1, "threshold is nan, expected a finite number"),
         (("--precision", "int8"), 1, "the bundle has no artifact for precision int8"),

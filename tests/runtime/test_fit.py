@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pytest
 
 from sspcab_edge.bundle import Bundle
+from sspcab_edge.datasets import list_images
 from sspcab_edge.decision import CLEARANCE
 from sspcab_edge.errors import GateError, OptionError, PictureError
-from sspcab_edge.preprocess import decode_picture, find_pictures
+from sspcab_edge.preprocess import decode_picture
 from sspcab_runtime import Detector
 from sspcab_runtime.fit import fit
 from sspcab_runtime.verify import verify
@@ -86,7 +87,7 @@ def test_a_threshold_fitted_to_parity_inputs_lies_clear_of_them(
 
 
 def _pictures(folder: Path) -> list[Pixels]:
-    return [decode_picture(path).pixels for path in find_pictures(folder)]
+    return [decode_picture(path).pixels for path in list_images(folder).paths]
 
 
 def test_a_given_threshold_is_taken_as_it_is(bundle_path: Path, normal: tuple[Path, Pixels]) -> None:
@@ -152,7 +153,7 @@ def test_options_that_make_no_sense(
 def test_nothing_to_fit_to(pristine: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="give a folder of normal pictures"):
         fit(pristine, None)
-    with pytest.raises(PictureError, match="holds no pictures"):
+    with pytest.raises(PictureError, match="holds no images"):
         fit(pristine, tmp_path)
 
 

@@ -103,7 +103,7 @@ def test_overlays(command: Command, pristine: Path, folder: Path, tmp_path: Path
 
 
 def test_bad_pictures_do_not_stop_the_others(command: Command, pristine: Path, folder: Path) -> None:
-    bad = [folder / "broken/004.png", folder / "good/001.png"]
+    bad = [folder / "early/004.png", folder / "late/001.png"]
     bad[0].write_bytes(b"")
     bad[1].write_bytes(b"no picture")
     done = command(RUN, pristine, folder, "--json")

@@ -42,7 +42,7 @@ def test_a_folder_gives_its_pictures_in_order(folder: Path) -> None:
     assert [frame.index for frame in got] == list(range(12))
     paths = [str(frame.path) for frame in got]
     assert paths == sorted(paths)
-    assert paths[0].endswith("broken/000.png")
+    assert paths[0].endswith("early/000.png")
     for frame in got:
         expected = cv2.imread(str(frame.path))
         assert expected is not None
@@ -81,7 +81,7 @@ def test_conversions_are_told(save: Save, rng: np.random.Generator) -> None:
 
 
 def test_a_bad_picture_does_not_stop_the_others(folder: Path) -> None:
-    bad = folder / "broken" / "002.png"
+    bad = folder / "early" / "002.png"
     bad.write_bytes(bad.read_bytes()[:40])
     got: list[int] = []
     errors: list[PictureError] = []
@@ -140,7 +140,7 @@ def test_pictures_that_are_none(tmp_path: Path, content: bytes, message: str) ->
         ("/nowhere/at/all", SourceError, "/nowhere/at/all does not exist, expected a picture, a folder"),
         ("file://host/x.png", SourceError, "names the host 'host': write file:///absolute/path"),
         ("/dev/null", SourceError, "is neither a file nor a folder"),
-        ("images:///nowhere", PictureError, "/nowhere is not a folder of pictures"),
+        ("images:///nowhere", PictureError, "/nowhere is not a folder of images"),
     ],
 )  # fmt: skip
 def test_uris_that_name_nothing(uri: str, kind: type[EdgeError], message: str) -> None:
@@ -149,7 +149,7 @@ def test_uris_that_name_nothing(uri: str, kind: type[EdgeError], message: str) -
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="holds no pictures"):
+    with pytest.raises(PictureError, match="holds no images"):
         open_source(str(tmp_path))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from sspcab_edge.datasets import list_images
 from sspcab_edge.errors import SourceError
-from sspcab_edge.preprocess import PICTURE_SUFFIXES, find_pictures
+from sspcab_edge.preprocess import PICTURE_SUFFIXES
 from sspcab_edge.protocols import Source
 from sspcab_runtime.sources.pictures import Pictures
 from sspcab_runtime.sources.video import Video
@@ -26,7 +27,7 @@ def open_file(uri: str) -> Source:
     """
     path = _path(uri)
     if path.is_dir():
-        return Pictures(uri, find_pictures(path))
+        return Pictures(uri, list_images(path).paths)
     if not path.exists():
         raise SourceError(f"{path} does not exist, expected a picture, a folder of pictures or a video")
     if not path.is_file():
@@ -37,12 +38,12 @@ def open_file(uri: str) -> Source:
 
 
 def open_images(uri: str) -> Source:
-    """``images://DIR``: the pictures below a folder, sorted by path.
+    """``images://DIR``: the pictures below a folder, in natural order of their paths.
 
     Raises:
         PictureError: The folder does not exist or holds no pictures.
     """
-    return Pictures(uri, find_pictures(Path(uri[len(_IMAGES) :])))
+    return Pictures(uri, list_images(Path(uri[len(_IMAGES) :])).paths)
 
 
 def _path(uri: str) -> Path:

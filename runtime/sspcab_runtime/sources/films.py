@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sspcab_edge.datasets import list_files
 from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import PICTURE_SUFFIXES
 
@@ -14,18 +15,19 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".m
 
 
 def find_films(path: Path) -> tuple[Path, ...]:
-    """Every video at or below ``path``, then every folder there that holds pictures: its frames, by name.
+    """Every video at or below ``path``, then every folder there that holds images: its frames.
+
+    Hidden and system entries are left out; paths are in natural order.
 
     Raises:
         PictureError: There is none.
     """
     if not path.exists():
         raise PictureError(f"{path} does not exist, expected a video or a folder of videos", str(path))
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else list_files(path)[0]
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
-    folders = sorted(
-        {p.parent for p in files if p.suffix.lower() in PICTURE_SUFFIXES} if path.is_dir() else ()
-    )
+    frames = (p.parent for p in files if p.suffix.lower() in PICTURE_SUFFIXES and path.is_dir())
+    folders = list(dict.fromkeys(frames))
     if not videos and not folders:
         known = ", ".join(sorted(VIDEO_SUFFIXES))
         raise PictureError(

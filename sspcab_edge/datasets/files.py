@@ -1,0 +1,126 @@
+"""Image files below a folder: hidden and system entries left out, in natural order, links followed once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sspcab_edge.errors import PictureError
+from sspcab_edge.preprocess import PICTURE_SUFFIXES
+
+__all__ = ["ImageFiles", "list_files", "list_images", "natural_key", "printable", "subfolders"]
+
+_SYSTEM_ENTRIES: Final = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "#recycle",
+        "lost+found",
+    }
+    | {"system volume information", "@tmp", "#snapshot", "__pycache__"}
+)
+"""What macOS, Windows and network storage put into folders, in lower case; names that begin with a dot
+(``._001.png``, ``.ipynb_checkpoints``) or with ``~$`` besides."""
+
+_DIGITS: Final = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """Image files below a folder.
+
+    Attributes:
+        paths: The files, in natural order of their paths.
+        skipped: How many hidden and system entries were left out; a folder counts once.
+    """
+
+    paths: tuple[Path, ...]
+    skipped: int = 0
+
+
+def list_images(folder: Path) -> ImageFiles:
+    """Images below ``folder``, told by their suffix in any case.
+
+    Folders that are links are followed, each folder once, so that loops end.
+
+    Raises:
+        PictureError: The folder does not exist, cannot be read, or holds no image.
+    """
+    files, skipped = list_files(folder)
+    found = tuple(path for path in files if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        beside = f"; {skipped} hidden or system entries were left out" if skipped else ""
+        raise PictureError(
+            f"{printable(folder)} holds no images (looked for {', '.join(sorted(PICTURE_SUFFIXES))}){beside}"
+        )
+    return ImageFiles(found, skipped)
+
+
+def list_files(folder: Path) -> tuple[tuple[Path, ...], int]:
+    """Every file below ``folder`` that is its user's, in natural order of paths; how many entries were not.
+
+    Raises:
+        PictureError: The folder does not exist or cannot be read.
+    """
+    found: list[Path] = []
+    skipped = 0
+    try:
+        if not folder.is_dir():
+            raise PictureError(f"{printable(folder)} is not a folder of images")
+        for directory, files, left_out in _walk(folder, set()):
+            skipped += left_out
+            found.extend(directory / name for name in files)
+    except OSError as error:
+        where = printable(error.filename or folder)
+        raise PictureError(f"cannot read the folder {where}: {error.strerror}") from error
+    found.sort(key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+    return tuple(found), skipped
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in ``folder`` that are neither hidden nor the system's, in natural order."""
+    names = (
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_system_entry(entry.name)
+    )
+    return sorted(names, key=natural_key)
+
+
+def _is_system_entry(name: str) -> bool:
+    """Whether a file or folder of this name belongs to a system and not to its user."""
+    return name.startswith((".", "~$")) or name.lower() in _SYSTEM_ENTRIES
+
+
+def natural_key(name: str) -> tuple[tuple[int, str | int, str], ...]:
+    """Sorts numbers in names by their value: ``img2`` before ``img10``. Equal for equal names alone."""
+    parts = (part for part in _DIGITS.split(name) if part)
+    return tuple((0, int(part), part) if part.isdecimal() else (1, part.lower(), part) for part in parts)
+
+
+def printable(path: str | Path) -> str:
+    """A name fit for one line of text: what is no UTF-8 or no printable character is escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, list[str], int]]:
+    """Every folder below: its files, and how many entries were left out."""
+    status = os.stat(folder)
+    identity = (status.st_dev, status.st_ino)
+    if identity in seen:
+        return
+    seen.add(identity)
+    with os.scandir(folder) as entries:
+        own = list(entries)
+    kept = [entry for entry in own if not _is_system_entry(entry.name)]
+    yield folder, [entry.name for entry in kept if entry.is_file()], len(own) - len(kept)
+    for entry in kept:
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, seen)
