@@ -20,6 +20,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = [
     "BundleError",
     "CheckpointError",
@@ -113,6 +116,13 @@ class InputError(EdgeError):
 
 
 class GateError(EdgeError):
-    """An artifact does not reproduce the source's verdicts within the gate."""
+    """An artifact does not reproduce the source's verdicts within the gate.
+
+    ``report`` is what an export found until then, as its ``--json`` gives it, where there is one.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, report: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.report = report

@@ -29,10 +29,12 @@ __all__ = [
     "Gate",
     "Manifest",
     "Model",
+    "OtherRounding",
     "Parity",
     "ParityPack",
     "Precision",
     "Quantiles",
+    "Rounding",
     "Target",
     "decode_manifest",
     "encode_manifest",
@@ -42,6 +44,9 @@ SCHEMA = 1
 
 Target = Literal["onnx", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]
+OtherRounding = Literal["float64", "other-order"]
+"""How a model is run with other rounding: in float64, or in float32 in another order of summation."""
+
 Policy = Literal["false-alarm-rate", "quantile", "best-f1", "checkpoint", "given", "none"]
 
 
@@ -98,6 +103,23 @@ class Decision(Record, frozen=True, kw_only=True):
     note: str | None = None
 
 
+class Rounding(Record, frozen=True, kw_only=True):
+    """How far rounding alone moves the answers of the reference model: its own noise, on judged inputs.
+
+    ``method`` tells what its float32 answers were compared with. ``score`` and ``map`` are the largest
+    differences over ``inputs`` inputs; ``map`` is None where there is no map. ``map_range`` is the largest
+    value of those maps less the smallest. ``trusted`` is False where a gate would have to allow so much for
+    rounding that verdicts could not be told apart: it allows less then.
+    """
+
+    method: OtherRounding
+    inputs: int
+    score: float
+    map: float | None
+    map_range: float | None
+    trusted: bool
+
+
 class Gate(Record, frozen=True, kw_only=True):
     """What an artifact has to reach; a limit that is None is not asked for.
 
@@ -107,7 +129,8 @@ class Gate(Record, frozen=True, kw_only=True):
     ``mean_score_tolerance`` limit the largest and the mean difference of scores; they are absolute, already
     multiplied by ``max(1, IQR of normal scores)``. ``score_relative`` is the share of a score by which it may
     differ besides: distances of anomalies can be a hundred times those of normal pictures, and rounding grows
-    with them.
+    with them. Where the reference model's own :class:`Rounding` is large, ``score_tolerance`` and
+    ``map_tolerance`` are a multiple of it: no artifact can be nearer to the model than it is to itself.
     """
 
     max_flips: int | None = None
@@ -218,6 +241,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     parity_pack: ParityPack
     files: tuple[FileEntry, ...]
     calibration: Calibration | None = None
+    rounding: Rounding | None = None
     score: str | None = None
     """How the score follows from the map: ``map-max``, ``map-mean``, ``map-mean-filter:K`` (the largest mean
     over K x K pixels, zeros around the map); None where it does not, or is not known."""

@@ -10,12 +10,12 @@ import numpy as np
 
 from sspcab_edge.errors import OptionError
 from sspcab_edge.front_end_spec import FrontEndSpec, Preprocess
-from sspcab_edge.manifest import Decision
+from sspcab_edge.manifest import Decision, Rounding
 from sspcab_edge.ports import Entry
 from sspcab_edge.preprocess import decode_picture, prepare
 from sspcab_edge.protocols import FrontEnd
 from sspcab_export.asking import Asked, Unit, ask, ask_unit
-from sspcab_export.gates import rounding_tolerance
+from sspcab_export.gates import score_rounding
 from sspcab_export.hosts.base import SourceModel
 from sspcab_export.hygiene import describe
 from sspcab_export.intake import Intake, Suspects, find_suspects, without
@@ -23,6 +23,7 @@ from sspcab_export.levels import fit_levels
 from sspcab_export.mixing import mix
 from sspcab_export.pictures import Sample, builtin_samples
 from sspcab_export.progress import Progress
+from sspcab_export.rounding import measure_rounding, rounding_notes
 from sspcab_export.thresholds import ThresholdOptions, decide_threshold
 from sspcab_export.verify import Judged, blends_near_threshold, judge_source
 from sspcab_runtime.frontends.tiles import Tiles
@@ -89,6 +90,7 @@ class Answers:
         ranges: Units that ranges are measured on.
         judged: Pictures, and blends near the threshold.
         decision: The threshold.
+        rounding: How far rounding alone moves the source's answers.
         intake: The pictures without those that were left out as suspects.
         front_end: With the levels of its tiles, where they were asked for.
         notes: What should be said.
@@ -99,6 +101,7 @@ class Answers:
     ranges: tuple[Unit, ...]
     judged: tuple[Judged, ...]
     decision: Decision
+    rounding: Rounding | None
     intake: Intake
     front_end: FrontEndSpec
     notes: tuple[str, ...]
@@ -167,12 +170,16 @@ def ask_source(
         texts = tuple(f"{text} (kept, as told)" for text in texts)
     if decision.note:
         texts = (*texts, decision.note)
-    blends = _blends(asker, judged, intake, decision)
+    asker.say.stage("asking the source again, with other rounding")
+    rounding = measure_rounding(asker.source, judged, decision)
+    texts = (*texts, *rounding_notes(rounding))
+    blends = _blends(asker, judged, intake, decision, rounding)
     return Answers(
         fit=_few([*fit_normal, *fit_labelled]),
         ranges=_few([left[sample.digest] for sample in intake.ranges]),
         judged=(*judged, *blends),
         decision=decision,
+        rounding=rounding,
         intake=intake,
         front_end=front_end,
         notes=texts,
@@ -253,7 +260,13 @@ def _unlabelled(one: Judged, digests: frozenset[str]) -> Judged:
     return Judged(replace(one.item, label=None), one.sample, one.expected)
 
 
-def _blends(asker: Asker, judged: Sequence[Judged], intake: Intake, decision: Decision) -> list[Judged]:
+def _blends(
+    asker: Asker,
+    judged: Sequence[Judged],
+    intake: Intake,
+    decision: Decision,
+    rounding: Rounding | None,
+) -> list[Judged]:
     """Blends of judge units near the threshold, with the source's answers."""
     if decision.threshold is None:
         return []
@@ -265,7 +278,7 @@ def _blends(asker: Asker, judged: Sequence[Judged], intake: Intake, decision: De
         judged,
         foreign,
         decision,
-        rounding_tolerance(decision),
+        score_rounding(decision, rounding),
         pairs,
         lambda done: asker.say.step(done, pairs * 7),
     )

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+import msgspec
 
 from sspcab_edge.block import BlockForm
 from sspcab_edge.bundle import Bundle, is_bundle
 from sspcab_edge.command import common_options, json_option, run
-from sspcab_edge.errors import EngineError, MissingPackageError, OptionError
+from sspcab_edge.errors import EngineError, GateError, MissingPackageError, OptionError
 from sspcab_edge.manifest import Artifact, Precision, Target
 from sspcab_export.options import front_end_options, host_options, take_front_end, take_host
 from sspcab_export.progress import ConsoleProgress
@@ -175,6 +176,10 @@ def command(
             front_end=FrontEndOptions(**take_front_end(options)),
             **options,
         )
+    except GateError as error:
+        if as_json and error.report is not None:
+            click.echo(msgspec.json.encode(error.report))
+        raise
     finally:
         progress.finish()
     report = exported.report

@@ -20,20 +20,21 @@ import onnx_ir as ir
 
 from sspcab_edge.errors import OptionError
 from sspcab_edge.front_end_spec import FrontEndSpec, Preprocess
-from sspcab_edge.manifest import Calibration, Decision, Model
+from sspcab_edge.manifest import Calibration, Decision, Model, OtherRounding, Rounding
 from sspcab_edge.parity import PackItem
 from sspcab_edge.ports import Array, Entry, Port, object_ports
 from sspcab_edge.protocols import FrontEnd, Request
 from sspcab_export.asking import Asked, Unit, answered, ask_unit, entry_of, spread
 from sspcab_export.footage import Footage, Use, find_footage, frames_of
 from sspcab_export.framing import FrontEndOptions
-from sspcab_export.gates import rounding_tolerance
+from sspcab_export.gates import score_rounding
 from sspcab_export.gathering import Gathered, Wanted, source_front_end
 from sspcab_export.hosts import LoadedHost
-from sspcab_export.hosts.base import VideoInputs
+from sspcab_export.hosts.base import Scored, VideoInputs
 from sspcab_export.mixing import mix
 from sspcab_export.object_framing import make_video_front_end
 from sspcab_export.progress import Progress, Silent
+from sspcab_export.rounding import measure_rounding, rounding_notes
 from sspcab_export.synthetic import builtin_entries, foreign_entries, stress_entries
 from sspcab_export.thresholds import decide_threshold
 from sspcab_export.verify import Judged, blends_near_threshold
@@ -112,7 +113,12 @@ def gather_footage(loaded: LoadedHost, model: Model, wanted: Wanted, folder: Pat
         say.note(text)
     judged = _judged(host, source_front_end(host, model, spec, folder), seen.judge, say)
     fit = _thinned(seen.fit)
-    blends = _blends(host, judged, fit, decision, say)
+    say.stage("asking the source again, with other rounding")
+    rounding = measure_rounding(host.source, judged, decision)
+    for text in rounding_notes(rounding):
+        say.note(text)
+        notes.append(text)
+    blends = _blends(host, judged, fit, decision, rounding, say)
     own = _thinned(seen.ranges) or fit
     inputs = _ports(host)
     return Gathered(
@@ -121,6 +127,7 @@ def gather_footage(loaded: LoadedHost, model: Model, wanted: Wanted, folder: Pat
         front_end=spec,
         judged_as=spec,
         decision=decision,
+        rounding=rounding,
         judged=(*judged, *blends),
         fit=(*fit, *(_mixed(host, fit, decision, say) if wanted.lower_forms else ())),
         ranges=lambda: _range_entries(own),
@@ -200,6 +207,9 @@ class _NoSource:
     def infer(self, inputs: Mapping[str, Array]) -> tuple[npt.NDArray[np.float32], None]:
         raise NotImplementedError(f"no network to ask about {sorted(inputs)}")
 
+    def infer_otherwise(self, inputs: Mapping[str, Array]) -> tuple[Scored, OtherRounding]:
+        raise NotImplementedError(f"no network to ask about {sorted(inputs)}")
+
     def graph(self) -> ir.Model:
         raise NotImplementedError("no network")
 
@@ -254,13 +264,15 @@ def _without_videos(
         for n, unit in enumerate(units)
     )
     decision = decide_threshold(wanted.limits, [], [], loaded.threshold)
-    notes = (note, *((decision.note,) if decision.note else ()))
+    rounding = measure_rounding(loaded.source, judged, decision)
+    notes = (note, *((decision.note,) if decision.note else ()), *rounding_notes(rounding))
     return Gathered(
         host=loaded,
         model=model,
         front_end=spec,
         judged_as=spec,
         decision=decision,
+        rounding=rounding,
         judged=judged,
         fit=(),
         ranges=lambda: [unit.entry for unit in units],
@@ -425,7 +437,12 @@ def _thinned(units: Sequence[Unit]) -> tuple[Unit, ...]:
 
 
 def _blends(
-    host: LoadedHost, judged: Sequence[Judged], fit: Sequence[Unit], decision: Decision, say: Progress
+    host: LoadedHost,
+    judged: Sequence[Judged],
+    fit: Sequence[Unit],
+    decision: Decision,
+    rounding: Rounding | None,
+    say: Progress,
 ) -> list[Judged]:
     """Mixes of judged objects near the threshold; of foreign motion, where all are on one side of it."""
     if decision.threshold is None:
@@ -436,7 +453,7 @@ def _blends(
         judged,
         [(f"foreign {n}", entry) for n, entry in enumerate(foreign_entries([unit.entry for unit in fit]))],
         decision,
-        rounding_tolerance(decision),
+        score_rounding(decision, rounding),
         min(_BLEND_PAIRS, max(3, len(judged) // 3)),
         lambda done: say.step(done, _BLEND_PAIRS * 7),
     )

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from sspcab_edge.front_end_spec import FrontEndSpec
-from sspcab_edge.manifest import Calibration, Decision, Gate, Model, Precision
+from sspcab_edge.manifest import Calibration, Decision, Gate, Model, Precision, Rounding
 from sspcab_edge.ports import Entry
 from sspcab_edge.preprocess import decode_picture
 from sspcab_edge.protocols import FrontEnd
@@ -65,6 +65,7 @@ class Gathered:
         front_end: Of the bundle.
         judged_as: The front-end that verdicts were judged through.
         decision: The threshold.
+        rounding: How far rounding alone moves the source's answers; None where nothing could be asked.
         judged: Judge inputs with the source's answers.
         fit: Units that nothing is judged on, for score maps.
         ranges: Gives what ranges of int8 are measured on.
@@ -79,6 +80,7 @@ class Gathered:
     front_end: FrontEndSpec
     judged_as: FrontEndSpec
     decision: Decision
+    rounding: Rounding | None
     judged: tuple[Judged, ...]
     fit: tuple[Unit, ...]
     ranges: Callable[[], list[Entry]]
@@ -148,6 +150,7 @@ def gather_pictures(
         front_end=spec,
         judged_as=spec if intake.scene == "given" else FrontEndSpec(),
         decision=answers.decision,
+        rounding=answers.rounding,
         judged=answers.judged,
         fit=(*answers.fit, *(mixed_units(asker, answers) if wanted.lower_forms else ())),
         ranges=lambda: range_entries(asker, answers),

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from sspcab_edge.block import BlockForm
 from sspcab_edge.bundle import Bundle, check_output, staging, write_bundle
-from sspcab_edge.errors import HostError, OptionError
+from sspcab_edge.errors import GateError, HostError, OptionError
 from sspcab_edge.manifest import Gate, Precision, Target
 from sspcab_edge.parity import write_pack
 from sspcab_export.assemble import assemble_manifest, kept_branches, named_blocks, unjudged_artifact
@@ -22,7 +22,7 @@ from sspcab_export.checkpoints import checkpoint_files
 from sspcab_export.examination import Examination, Examined
 from sspcab_export.filming import gather_footage
 from sspcab_export.framing import FrontEndOptions
-from sspcab_export.gates import gate_for, parse_gates, replay_gate, require, rounding_tolerance
+from sspcab_export.gates import advice, gate_for, parse_gates, refusal, replay_gate, score_rounding
 from sspcab_export.gathering import Wanted, gather_pictures
 from sspcab_export.graph import OPSET, save_graph
 from sspcab_export.hosts import HostOptions, LoadedHost
@@ -37,6 +37,7 @@ from sspcab_export.precision_search import lower
 from sspcab_export.progress import Progress, Silent
 from sspcab_export.reading import read_model
 from sspcab_export.report import as_json, as_markdown
+from sspcab_export.rounding import check_repeatable, probe
 from sspcab_export.thresholds import ThresholdOptions
 from sspcab_export.variants import TARGETS, Variant, check_choice, variant_for
 from sspcab_runtime.attestation import record_attestation
@@ -137,6 +138,9 @@ def export(
     told, framing = host or HostOptions(), front_end or FrontEndOptions()
     loaded, model = read_model(checkpoint_files(given), told, name)
     say.note(_describe(loaded))
+    if loaded.fit is None:
+        say.stage("asking the source twice")
+        check_repeatable(loaded.source, probe(loaded))
 
     wanted = Wanted(
         calibration=None if calibration is None else Path(calibration),
@@ -172,21 +176,24 @@ def export(
             for text in still_folded(blocks):
                 say.note(text)
         decision = found.decision
-        manifest = assemble_manifest(loaded, model, blocks, decision, found.record, release, found.front_end)
+        manifest = msgspec.structs.replace(
+            assemble_manifest(loaded, model, blocks, decision, found.record, release, found.front_end),
+            rounding=found.rounding,
+        )
         exam = Examination(
             folder=folder,
             manifest=msgspec.structs.replace(manifest, front_end=found.judged_as),
             judged=found.judged,
             fit=found.fit,
             scene=found.scene,
-            tolerance=rounding_tolerance(decision),
+            tolerance=score_rounding(decision, found.rounding),
             say=say,
         )
         examined: list[Examined] = []
         effects: dict[str, tuple[LayerEffect, ...]] = {}
         measured: Activations | None = None
         for variant, takers in _variants(targets, precisions).items():
-            gate = gate_for(variant.precision, decision, found.scene, own_limits)
+            gate = gate_for(variant.precision, decision, found.scene, own_limits, found.rounding)
             if variant.precision == "fp32":
                 made = _as_it_is(graph if kept is None else kept, variant, takers, gate, exam)
             else:
@@ -214,15 +221,23 @@ def export(
                 effects[variant.name] = lowered.effects
                 if lowered.kept:
                     notes.append(f"{variant.name}: kept in float to pass the gate: {', '.join(lowered.kept)}")
-            require(one.artifact for one in made)
             examined.extend(made)
+            text = refusal(one.artifact for one in made)
+            if text:
+                judged = tuple(one.artifact for one in examined)
+                raise GateError(
+                    text + advice(judged, decision, found.rounding),
+                    as_json(msgspec.structs.replace(manifest, artifacts=judged), None, effects),
+                )
         del graph
         pack = write_pack(folder, [one.item for one in found.judged if one.item is not None])
         ordered = _in_order(examined, targets, precisions)
         artifacts = tuple(
             msgspec.structs.replace(
                 one.artifact,
-                replay=replay_gate(one.artifact.precision, one.artifact.parity, decision, pack.inputs),
+                replay=replay_gate(
+                    one.artifact.precision, one.artifact.parity, decision, pack.inputs, found.rounding
+                ),
             )
             for one in ordered
         )

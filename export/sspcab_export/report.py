@@ -30,8 +30,9 @@ Effects = Mapping[str, Sequence[LayerEffect]]
 """Sensitivity of layers, by form of the graph."""
 
 
-def as_json(manifest: Manifest, bundle: str, effects: Effects) -> dict[str, Any]:
-    """The stable object that ``sspcab-export --json`` prints and ``report.json`` holds."""
+def as_json(manifest: Manifest, bundle: str | None, effects: Effects) -> dict[str, Any]:
+    """The stable object that ``sspcab-export --json`` prints and ``report.json`` holds; ``bundle`` is None
+    where a gate was not passed and none was made."""
     plain: dict[str, Any] = msgspec.to_builtins(manifest)
     return {
         "schema": SCHEMA,
@@ -43,6 +44,7 @@ def as_json(manifest: Manifest, bundle: str, effects: Effects) -> dict[str, Any]
         "threshold": manifest.decision.threshold,
         "decision": plain["decision"],
         "artifacts": [{key: artifact[key] for key in _ARTIFACT_KEYS} for artifact in plain["artifacts"]],
+        "rounding": plain["rounding"],
         "calibration": plain["calibration"],
         "sensitivity": {
             name: msgspec.to_builtins(list(layers)) for name, layers in effects.items() if layers
@@ -103,6 +105,7 @@ def as_markdown(manifest: Manifest, notes: tuple[str, ...], effects: Effects) ->
             p.engine,
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += _rounding(manifest)
     if any(a.parity.scene == "built-in" for a in manifest.artifacts):
         lines += [
             "",
@@ -144,6 +147,27 @@ def sensitivity_table(effects: Sequence[LayerEffect]) -> list[str]:
             for e in effects
         ),
     ]
+
+
+def _rounding(manifest: Manifest) -> list[str]:
+    """How far rounding alone moves the source, and what differences are allowed."""
+    own = manifest.rounding
+    if own is None:
+        return []
+    heat = "" if own.map is None else f", its map by up to {own.map:.2g}"
+    how = "float64" if own.method == "float64" else "another order of summation"
+    lines = [
+        "",
+        f"Rounding alone moves the source's score by up to {own.score:.2g}{heat} (on {own.inputs} inputs, "
+        f"against {how}).",
+    ]
+    if not own.trusted:
+        lines[-1] += " **That is more than a gate can allow: its verdicts depend on the machine.**"
+    for gate in (a.parity.gate for a in manifest.artifacts[:1] if a.precision == "fp32"):
+        limits = {"flips": gate.max_flips, "score": gate.score_tolerance, "map": gate.map_tolerance}
+        asked = ", ".join(f"{name} {_number(limit)}" for name, limit in limits.items() if limit is not None)
+        lines[-1] += f" Limits of fp32: {asked}."
+    return lines
 
 
 def _flips(parity: Parity) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -93,6 +94,29 @@ def test_json_is_the_stable_object_and_conversions_are_said(
     for said in ("2 pictures converted: grey to RGB", "16-bit to 8-bit", "alpha dropped", "encoder.block5"):
         assert said in done.stderr
     assert Bundle.open(tmp_path / "bundle").manifest.decision.policy == "false-alarm-rate"
+
+
+def test_a_failed_gate_prints_its_report_and_names_the_option_that_would_change_it(
+    graph: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Given back as it is named, the option is enough."""
+    command: list[str | Path] = [graph, "-o", tmp_path / "bundle", "--calibration", pictures]
+    command += ["--target", "openvino", "--allow-no-block"]
+    strict = ["--gate", "fp32:map=1e-12"]
+    done = run(*command, *strict, "--json")
+    assert done.returncode == 3
+    assert list(tmp_path.iterdir()) == []
+    report = json.loads(done.stdout)
+    (artifact,) = report["artifacts"]
+    assert report["bundle"] is None
+    assert not artifact["parity"]["passed"]
+    assert artifact["parity"]["max_abs_map_diff"] > artifact["parity"]["gate"]["map_tolerance"] == 1e-12
+    assert report["rounding"]["method"] == "other-order"
+    named = re.search(r"would pass with (--gate \S+)", done.stderr)
+    assert named is not None
+    again = run(*command, *named[1].split(), "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["artifacts"][0]["parity"]["passed"]
 
 
 def test_people_get_a_table_and_the_next_command(checkpoint: Path, tmp_path: Path) -> None:

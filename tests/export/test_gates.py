@@ -8,8 +8,17 @@ import msgspec
 import pytest
 
 from sspcab_edge.errors import OptionError
-from sspcab_edge.manifest import Decision, Gate, Parity, Precision, Quantiles
-from sspcab_export.gates import gate_for, parse_gates, replay_gate, rounding_tolerance
+from sspcab_edge.manifest import Artifact, Decision, Gate, Parity, Precision, Quantiles, Rounding
+from sspcab_edge.parity import shortfalls
+from sspcab_export.gates import (
+    advice,
+    gate_for,
+    is_trusted,
+    parse_gates,
+    passing_gates,
+    replay_gate,
+    score_rounding,
+)
 
 PLAIN = Decision(threshold=0.5, policy="given")
 
@@ -107,7 +116,7 @@ def test_scores_are_tolerated_on_the_scale_of_normal_ones(iqr: float, factor: fl
     assert gate_for("fp16", spread(iqr), "built-in", {}).score_tolerance == pytest.approx(0.01 * factor)
     given = gate_for("int8", spread(iqr), "given", parse_gates(["int8:score=0.2"]))
     assert given.score_tolerance == pytest.approx(0.2 * factor)
-    assert rounding_tolerance(spread(iqr)) == pytest.approx(1e-4 * factor)
+    assert score_rounding(spread(iqr), None) == pytest.approx(1e-4 * factor)
 
 
 def shown(gate: Gate, **changed: float | None) -> Parity:
@@ -177,3 +186,110 @@ def test_what_was_not_compared_is_not_replayed() -> None:
     assert (replay.map_tolerance, replay.max_flips) == (None, None)
     assert replay.score_tolerance is not None
     assert math.isclose(replay.score_tolerance, 0.5)
+
+
+def noise(score: float = 0.0, heat: float | None = None, reach: float = 1.0) -> Rounding:
+    return Rounding(
+        method="float64",
+        inputs=5,
+        score=score,
+        map=heat,
+        map_range=None if heat is None else reach,
+        trusted=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "score", "heat"),
+    [
+        (None, 1e-4, 1e-3),
+        (noise(), 1e-4, 1e-3),
+        (noise(2e-5, 2e-4), 1e-4, 1e-3),
+        (noise(5e-5, 8e-4), 2e-4, 3.2e-3),
+        (noise(1.0, 1.0), 1e-3, 1e-2),
+        (noise(0.0, 0.5, reach=700.0), 1e-4, 2.0),
+        (noise(0.0, 0.5, reach=1e-3), 1e-4, 1e-3),
+        (noise(math.inf, math.inf), 1e-3, 1e-2),
+    ],
+)
+def test_no_limit_lies_below_four_times_the_models_own_rounding_nor_far_above(
+    own: Rounding | None, score: float, heat: float
+) -> None:
+    gate = gate_for("fp32", PLAIN, "given", {}, own)
+    assert gate.score_tolerance == pytest.approx(score)
+    assert gate.map_tolerance == pytest.approx(heat)
+    assert replay_gate("fp32", shown(gate), PLAIN, 100, own) == gate, "a device has the same limits"
+    least = shown(gate, max_abs_score_diff=0.0, mean_abs_score_diff=0.0, max_abs_map_diff=0.0)
+    replay = replay_gate("fp16", least, PLAIN, 100, own)
+    assert (replay.score_tolerance, replay.mean_score_tolerance) == (gate.score_tolerance,) * 2
+    assert replay.map_tolerance == gate.map_tolerance
+    if own is not None:
+        needed = 4 * own.score <= score * 1.001 and 4 * (own.map or 0) <= heat * 1.001
+        assert is_trusted(own, PLAIN) == needed
+
+
+def test_a_users_limit_is_not_widened_by_rounding() -> None:
+    limits = parse_gates(["fp32:map=1e-5,score=1e-6"])
+    gate = gate_for("fp32", PLAIN, "given", limits, noise(1e-3, 1e-3))
+    assert (gate.score_tolerance, gate.map_tolerance) == (1e-6, 1e-5)
+
+
+def artifact(precision: Precision, gate: Gate, **changed: float | None) -> Artifact:
+    fits = {
+        "max_abs_score_diff": 0.0,
+        "score_excess": 0.0,
+        "max_abs_map_diff": 0.0,
+        "flips": 0,
+        "blend_flips": 0,
+    }
+    parity = shown(gate, **{**fits, "flips_upper95": 0.001, **changed})
+    parity = msgspec.structs.replace(parity, passed=not shortfalls(parity))
+    return Artifact(
+        target="onnx", precision=precision, files=("m",), size_bytes=1, opset=17, parity=parity, replay=gate
+    )
+
+
+FP32 = Gate(max_flips=0, score_tolerance=3e-3, map_tolerance=1e-3)
+INT8 = Gate(max_flips_upper95=0.02, max_auroc_drop=0.005)
+
+
+@pytest.mark.parametrize(
+    ("failed", "said"),
+    [
+        ([artifact("fp32", FP32)], []),
+        ([artifact("fp32", FP32, max_abs_map_diff=0.00142)], ["fp32:map=0.0015"]),
+        ([artifact("fp32", FP32, max_abs_map_diff=0.0014)], ["fp32:map=0.0015"]),
+        ([artifact("fp32", FP32, score_excess=0.0301)], ["fp32:score=0.0011"]),
+        ([artifact("fp32", FP32, flips=3)], ["fp32:flips=3"]),
+        (
+            [
+                artifact("fp32", FP32, max_abs_map_diff=0.02),
+                artifact("fp32", FP32, max_abs_map_diff=0.5, flips=2),
+            ],
+            ["fp32:map=0.51,flips=2"],
+        ),
+        ([artifact("int8", INT8, flips_upper95=0.04131)], ["int8:rate=0.042"]),
+        ([artifact("int8", INT8, auroc_source=0.99, auroc_artifact=0.9)], ["int8:auroc=0.091"]),
+        ([artifact("int8", INT8, flips_upper95=1.0)], []),
+        ([artifact("fp32", FP32, max_abs_map_diff=math.inf)], []),
+    ],
+)
+def test_a_refusal_names_the_options_that_what_was_found_would_pass(
+    failed: list[Artifact], said: list[str]
+) -> None:
+    """Read back as options and judged again, they are passed."""
+    options = passing_gates(failed, spread(30.0))
+    assert options == said
+    text = advice(failed, spread(30.0), None)
+    assert all(f"--gate {option}" in text for option in options)
+    limits = parse_gates(options)
+    for one in failed if options else []:
+        gate = gate_for(one.precision, spread(30.0), "given", limits)
+        assert not shortfalls(msgspec.structs.replace(one.parity, gate=gate))
+
+
+def test_a_refusal_names_rounding_that_is_behind_it() -> None:
+    failed = [artifact("fp32", FP32, max_abs_map_diff=0.5)]
+    blind = msgspec.structs.replace(noise(0.0, 0.5), trusted=False)
+    assert "rounding alone moves the model's own answers" in advice(failed, PLAIN, blind)
+    assert "rounding" not in advice(failed, PLAIN, noise())

@@ -96,7 +96,14 @@ def test_the_report_is_the_stable_object(exported: Exported) -> None:
     assert {"target", "precision", "files", "size_bytes", "parity"} <= set(artifact)
     wanted = {"pictures", "labelled", "max_abs_score_diff", "max_abs_map_diff", "flips", "flips_upper95"}
     assert wanted | {"auroc_source", "auroc_artifact", "passed"} <= set(artifact["parity"])
+    rounding = report["rounding"]
+    assert (rounding["method"], rounding["inputs"], rounding["trusted"]) == ("float64", 5, True)
+    assert 0 < rounding["score"] < 1e-5
+    assert 0 < rounding["map"] < 1e-4
+    assert report["rounding"] == json.loads((exported.bundle.path / "manifest.json").read_text())["rounding"]
     text = (exported.bundle.path / "report.md").read_text()
+    assert "Rounding alone moves the source's score by up to" in text
+    assert "Limits of fp32: flips 0, score 0.0001, map 0.001." in text
     assert "| onnx-fp32 |" in text
     assert "passed" in text
 

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from sspcab_edge.block import BlockSpec
 from sspcab_edge.errors import OptionError
 from sspcab_edge.front_end_spec import Preprocess, ResizeFilter
+from sspcab_edge.manifest import OtherRounding
 from sspcab_edge.ports import Array, Entry, Port
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "HostOptions",
     "LoadedHost",
     "Normalisation",
+    "Scored",
     "SourceModel",
     "VideoInputs",
     "refuse_unused",
@@ -28,6 +30,8 @@ __all__ = [
 
 Normalisation = Literal["none", "imagenet"]
 DensityKind = Literal["mahalanobis", "kde"]
+Scored = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]
+"""Scores (N,) and maps (N, h, w), or no maps; float64 where they were computed so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,9 @@ class SourceModel(Protocol):
         self, inputs: Mapping[str, Array]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         """N entries by input port -> scores (N,) float32 and maps (N, h, w) float32, or no maps."""
+
+    def infer_otherwise(self, inputs: Mapping[str, Array]) -> tuple[Scored, OtherRounding]:
+        """The same with other rounding, and how: what differs from :meth:`infer` is rounding alone."""
 
     def graph(self) -> ir.Model:
         """The model as an unoptimised graph of the contract."""

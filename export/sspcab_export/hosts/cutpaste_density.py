@@ -15,10 +15,11 @@ from torch import nn
 
 from sspcab_edge.bundle import file_entry
 from sspcab_edge.errors import OptionError
+from sspcab_edge.manifest import OtherRounding
 from sspcab_edge.ports import Array, Entry, whole_frame_ports
 from sspcab_export.density import Gaussian, Kernels, fit_gaussian, fit_kernels, unit_length
 from sspcab_export.density_arrays import DensityArrays, read_density_arrays
-from sspcab_export.hosts.base import DensityKind, LoadedHost, Normalisation
+from sspcab_export.hosts.base import DensityKind, LoadedHost, Normalisation, Scored
 from sspcab_export.hosts.draem_network import IMAGENET_MEAN, IMAGENET_STD
 from sspcab_export.hosts.resnet18 import ResNet18
 from sspcab_export.hosts.score_head import ScoreHead
@@ -71,6 +72,11 @@ class NoDensity:
     def infer(
         self, inputs: Mapping[str, Array]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Raise an ``OptionError``."""
+        del inputs
+        raise self._refusal()
+
+    def infer_otherwise(self, inputs: Mapping[str, Array]) -> tuple[Scored, OtherRounding]:
         """Raise an ``OptionError``."""
         del inputs
         raise self._refusal()

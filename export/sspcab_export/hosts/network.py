@@ -16,10 +16,11 @@ from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
 from sspcab_edge.errors import HostError, OptionError
 from sspcab_edge.front_end_spec import Preprocess
+from sspcab_edge.manifest import OtherRounding
 from sspcab_edge.ports import Array
 from sspcab_export.contract.inputs import Colour, InputSpec, make_picture, put_input
 from sspcab_export.contract.scores import Recipe, is_map, is_score, make_score, parse_recipe, put_score
-from sspcab_export.hosts.base import HostOptions, LoadedHost, refuse_unused
+from sspcab_export.hosts.base import HostOptions, LoadedHost, Scored, refuse_unused
 from sspcab_export.hosts.draem_network import IMAGENET_MEAN, IMAGENET_STD
 from sspcab_export.networks.base import Expected, Network
 from sspcab_export.networks.onnx_file import check_operators, picture_input
@@ -71,6 +72,21 @@ class NetworkSource:
             if anomaly is not None:
                 maps.append(anomaly)
         return np.concatenate(scores), np.concatenate(maps) if maps else None
+
+    def infer_otherwise(self, inputs: Mapping[str, Array]) -> tuple[Scored, OtherRounding]:
+        """The same, the network in float64 or in another order of summation.
+
+        Raises:
+            HostError: It fails.
+        """
+        pictures = [make_picture(frame[None], self.spec) for frame in np.asarray(inputs["frames"], np.uint8)]
+        outputs, method = self.network.run_otherwise(pictures)
+        scored = [make_score(self.recipe, *one) for one in zip(outputs, pictures, strict=True)]
+        maps = [anomaly for _, anomaly in scored if anomaly is not None]
+        return (
+            np.concatenate([score for score, _ in scored]),
+            np.concatenate(maps) if maps else None,
+        ), method
 
     def graph(self) -> ir.Model:
         """The network's own graph with the contract's nodes before and behind it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,10 @@ import onnx_ir as ir
 
 from sspcab_edge.errors import GraphError, HostError, OptionError
 from sspcab_edge.front_end_spec import Preprocess
+from sspcab_edge.manifest import OtherRounding
 from sspcab_edge.ports import Array
 from sspcab_export.graph import load_graph
-from sspcab_export.hosts.base import HostOptions, LoadedHost, refuse_unused
+from sspcab_export.hosts.base import HostOptions, LoadedHost, Scored, refuse_unused
 from sspcab_export.hosts.network import load_network
 from sspcab_export.networks.onnx_file import (
     OnnxNetwork,
@@ -27,6 +29,7 @@ from sspcab_export.networks.onnx_file import (
     open_session,
     picture_input,
 )
+from sspcab_export.networks.reordered import reordered
 
 __all__ = ["ContractSource", "load_onnx"]
 
@@ -48,10 +51,24 @@ class ContractSource:
         Raises:
             GraphError: ONNX Runtime cannot.
         """
+        return self._infer(self._session, inputs)
+
+    def infer_otherwise(self, inputs: Mapping[str, Array]) -> tuple[Scored, OtherRounding]:
+        """The same in another order of summation.
+
+        Raises:
+            GraphError: ONNX Runtime cannot.
+        """
+        return self._infer(open_session(reordered(self._model)), inputs), "other-order"
+
+    @staticmethod
+    def _infer(
+        session: Any, inputs: Mapping[str, Array]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         scores, maps = [], []
         for frame in inputs["frames"]:
             try:
-                outputs = self._session.run(None, {"frames": frame[None]})
+                outputs = session.run(None, {"frames": frame[None]})
             except Exception as error:  # onnxruntime's errors share no base class
                 raise GraphError(f"onnxruntime cannot run the graph: {first_line(error)}") from error
             scores.append(np.asarray(outputs[0], dtype=np.float32).reshape(1))

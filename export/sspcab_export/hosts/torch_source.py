@@ -10,8 +10,11 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from sspcab_edge.manifest import OtherRounding
 from sspcab_edge.ports import Array, Port
 from sspcab_export.graph import graph_from_torch
+from sspcab_export.hosts.base import Scored
+from sspcab_export.networks.exactly import run_otherwise
 
 __all__ = ["DetectorSource"]
 
@@ -37,15 +40,23 @@ class DetectorSource:
         self, inputs: Mapping[str, Array]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         """Run the unfolded network, some entries after the others."""
+        with torch.inference_mode():
+            scores, maps = self._infer(inputs)
+        return np.asarray(scores, np.float32), None if maps is None else np.asarray(maps, np.float32)
+
+    def infer_otherwise(self, inputs: Mapping[str, Array]) -> tuple[Scored, OtherRounding]:
+        """The same in float64."""
+        return run_otherwise(lambda: self._infer(inputs))
+
+    def _infer(self, inputs: Mapping[str, Array]) -> Scored:
         scores, maps = [], []
         arrays = [inputs[port.name] for port in self.ports]
-        with torch.inference_mode():
-            for start in range(0, len(arrays[0]), self.batch):
-                given = self.module(*(torch.from_numpy(a[start : start + self.batch].copy()) for a in arrays))
-                score, anomaly = given if self.has_map else (given, None)
-                scores.append(score.numpy())
-                if anomaly is not None:
-                    maps.append(anomaly.numpy())
+        for start in range(0, len(arrays[0]), self.batch):
+            given = self.module(*(torch.from_numpy(a[start : start + self.batch].copy()) for a in arrays))
+            score, anomaly = given if self.has_map else (given, None)
+            scores.append(score.numpy())
+            if anomaly is not None:
+                maps.append(anomaly.numpy())
         return np.concatenate(scores), np.concatenate(maps) if self.has_map else None
 
     def graph(self) -> ir.Model:

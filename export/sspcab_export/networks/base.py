@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from sspcab_edge.manifest import OtherRounding
+
 __all__ = ["Expected", "Network"]
 
 
@@ -45,6 +47,15 @@ class Network(Protocol):
 
     def run(self, picture: npt.NDArray[np.float32]) -> Mapping[str, npt.NDArray[np.float32]]:
         """(N, C, H, W) float32 -> what it gives, by name.
+
+        Raises:
+            HostError: It cannot be run on such pictures.
+        """
+
+    def run_otherwise(
+        self, pictures: Sequence[npt.NDArray[np.float32]]
+    ) -> tuple[list[Mapping[str, npt.NDArray[np.float32]]], OtherRounding]:
+        """What :meth:`run` gives for each with other rounding, and how that was done.
 
         Raises:
             HostError: It cannot be run on such pictures.

@@ -15,11 +15,13 @@ import torch
 from torch import nn
 
 from sspcab_edge.errors import EdgeError, HostError, OptionError
+from sspcab_edge.manifest import OtherRounding
 from sspcab_export.checkpoints import Checkpoint
 from sspcab_export.graph import graph_from_torch
 from sspcab_export.networks.base import Expected
+from sspcab_export.networks.exactly import run_otherwise
 from sspcab_export.networks.onnx_file import THREE_DIMENSIONS
-from sspcab_export.networks.outputs import NamedOutputs, drop_wrapper, named_outputs
+from sspcab_export.networks.outputs import NamedOutputs, as_arrays, drop_wrapper, named_outputs
 
 __all__ = ["FactoryNetwork", "load_factory", "make_network"]
 
@@ -49,7 +51,21 @@ class FactoryNetwork:
                 raise HostError(
                     f"{self.where} fails on a picture {tuple(picture.shape)}: {_said(error)}"
                 ) from error
-        return {name: tensor.float().numpy() for name, tensor in outputs.items()}
+        return as_arrays(outputs)
+
+    def run_otherwise(
+        self, pictures: Sequence[npt.NDArray[np.float32]]
+    ) -> tuple[list[Mapping[str, npt.NDArray[np.float32]]], OtherRounding]:
+        """What :meth:`run` gives for each, in float64 where the module's code allows it."""
+        try:
+            given, method = run_otherwise(
+                lambda: [named_outputs(self.module(torch.from_numpy(picture))) for picture in pictures]
+            )
+        except EdgeError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            raise HostError(f"{self.where} fails when it is asked again: {_said(error)}") from error
+        return [as_arrays(outputs) for outputs in given], method
 
     def graph(self, size: Sequence[int], batch: int | None) -> ir.Model:
         """Trace the module with torch's exporter."""

@@ -12,7 +12,9 @@ import onnx.version_converter
 import onnx_ir as ir
 
 from sspcab_edge.errors import GraphError, HostError
+from sspcab_edge.manifest import OtherRounding
 from sspcab_export.networks.base import Expected
+from sspcab_export.networks.reordered import reordered
 from sspcab_runtime.engines.onnxruntime_engine import import_onnxruntime, session_options
 
 __all__ = ["OnnxNetwork", "check_operators", "first_line", "fixed_batch", "open_session", "picture_input"]
@@ -56,8 +58,18 @@ class OnnxNetwork:
         Raises:
             HostError: It cannot be run on such pictures.
         """
+        return self._run(self._session, picture)
+
+    def run_otherwise(
+        self, pictures: Sequence[npt.NDArray[np.float32]]
+    ) -> tuple[list[Mapping[str, npt.NDArray[np.float32]]], OtherRounding]:
+        """What :meth:`run` gives for each in another order of summation; ONNX Runtime has no float64."""
+        session = open_session(reordered(self._model))
+        return [self._run(session, picture) for picture in pictures], "other-order"
+
+    def _run(self, session: Any, picture: npt.NDArray[np.float32]) -> Mapping[str, npt.NDArray[np.float32]]:
         try:
-            values = self._session.run(None, {self._name: picture})
+            values = session.run(None, {self._name: picture})
         except Exception as error:  # onnxruntime's errors share no base class
             raise HostError(
                 f"{self.where} fails on a picture {tuple(picture.shape)}: {first_line(error)}"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch import nn
 
 from sspcab_edge.errors import HostError
 
-__all__ = ["NamedOutputs", "drop_wrapper", "named_outputs"]
+__all__ = ["NamedOutputs", "as_arrays", "drop_wrapper", "named_outputs"]
 
 _WRAPPER = "network."
 
@@ -27,6 +29,11 @@ def named_outputs(given: Any) -> dict[str, torch.Tensor]:
     if not found:
         raise HostError(f"the network gives {type(given).__name__}, expected tensors")
     return found
+
+
+def as_arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, npt.NDArray[np.float32]]:
+    """Tensors as float32 arrays."""
+    return {name: tensor.float().numpy() for name, tensor in outputs.items()}
 
 
 def _named(name: str, given: Any) -> Iterator[tuple[str, torch.Tensor]]:

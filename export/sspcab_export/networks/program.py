@@ -25,6 +25,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from sspcab_edge.errors import CheckpointError, GraphError, HostError, OptionError
+from sspcab_edge.manifest import OtherRounding
 from sspcab_export.networks.base import Expected
 from sspcab_export.networks.wire import Ended, Message, receive, send
 
@@ -78,6 +79,18 @@ class ProgramNetwork:
             HostError: It cannot be run on such pictures, or ended itself.
         """
         return self._ask(Message({"do": "run"}, {"picture": picture})).arrays
+
+    def run_otherwise(
+        self, pictures: Sequence[npt.NDArray[np.float32]]
+    ) -> tuple[list[Mapping[str, npt.NDArray[np.float32]]], OtherRounding]:
+        """What :meth:`run` gives for each, in float64 where the program allows it.
+
+        Raises:
+            HostError: It cannot be run on such pictures, or ended itself.
+        """
+        answers = [self._ask(Message({"do": "run otherwise"}, {"picture": one})) for one in pictures]
+        exact = all(answer.head.get("rounding") == "float64" for answer in answers)
+        return [answer.arrays for answer in answers], "float64" if exact else "other-order"
 
     def graph(self, size: Sequence[int], batch: int | None) -> ir.Model:
         """The program as torch's exporter turns it into ONNX, in the child.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import onnx_ir as ir
@@ -17,8 +18,9 @@ from torch import nn
 
 from sspcab_edge.errors import EdgeError, HostError
 from sspcab_export.graph import graph_from_program, graph_from_script
+from sspcab_export.networks.exactly import run_otherwise
 from sspcab_export.networks.onnx_file import THREE_DIMENSIONS
-from sspcab_export.networks.outputs import NamedOutputs, drop_wrapper, named_outputs
+from sspcab_export.networks.outputs import NamedOutputs, as_arrays, drop_wrapper, named_outputs
 from sspcab_export.networks.wire import Ended, Message, receive, send
 
 __all__ = ["main"]
@@ -136,7 +138,11 @@ def _answer(program: _Program | None, message: Message) -> tuple[_Program | None
     assert program is not None
     if head["do"] == "run":
         outputs = program.run(torch.from_numpy(message.arrays["picture"].copy()))
-        return program, Message({}, {name: tensor.float().numpy() for name, tensor in outputs.items()})
+        return program, Message({}, as_arrays(outputs))
+    if head["do"] == "run otherwise":
+        picture = torch.from_numpy(message.arrays["picture"].copy())
+        outputs, rounding = run_otherwise(partial(program.run, picture))
+        return program, Message({"rounding": rounding}, as_arrays(outputs))
     model = program.graph(tuple(head["size"]), head["batch"])
     return program, Message({}, blob=ir.serde.serialize_model(model).SerializeToString())
 
