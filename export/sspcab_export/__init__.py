@@ -6,13 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sspcab_export.framing import FrontEndOptions
-    from sspcab_export.hosts import HostOptions
+    from sspcab_export.front_end_options import FrontEndOptions
+    from sspcab_export.host_options import HostOptions
+    from sspcab_export.options import ExportOptions
     from sspcab_export.pipeline import Exported, Progress, export
 
-__all__ = ["Exported", "FrontEndOptions", "HostOptions", "Progress", "export"]
+__all__ = ["ExportOptions", "Exported", "FrontEndOptions", "HostOptions", "Progress", "export"]
 
-_HOMES = {"FrontEndOptions": "framing", "HostOptions": "hosts"}
+_HOMES = {"ExportOptions": "options", "FrontEndOptions": "front_end_options", "HostOptions": "host_options"}
 
 
 def __getattr__(name: str) -> object:

@@ -18,9 +18,10 @@ from sspcab_export.asking import Asked, Unit, ask, ask_unit
 from sspcab_export.gates import score_rounding
 from sspcab_export.hosts.base import SourceModel
 from sspcab_export.hygiene import describe
-from sspcab_export.intake import Intake, Suspects, find_suspects, without
+from sspcab_export.intake import Intake, find_suspects, without
 from sspcab_export.levels import fit_levels
 from sspcab_export.mixing import mix
+from sspcab_export.options import Suspects
 from sspcab_export.pictures import Sample, builtin_samples
 from sspcab_export.progress import Progress
 from sspcab_export.rounding import measure_rounding, rounding_notes

@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import msgspec
 
-from sspcab_edge.block import BlockForm
 from sspcab_edge.bundle import Bundle, is_bundle
 from sspcab_edge.command import common_options, json_option, run
 from sspcab_edge.errors import EngineError, GateError, MissingPackageError, OptionError
 from sspcab_edge.manifest import Artifact, Precision, Target
-from sspcab_export.options import front_end_options, host_options, take_front_end, take_host
+from sspcab_export.command_options import GroupedCommand, GroupedOption, declared_options, take
+from sspcab_export.front_end_options import FrontEndOptions
+from sspcab_export.host_options import HostOptions
+from sspcab_export.options import ExportOptions
 from sspcab_export.progress import ConsoleProgress
 
 __all__ = ["command", "main"]
-
-_TARGETS = ("onnx", "openvino", "tensorrt")
-_PRECISIONS = ("fp32", "fp16", "int8")
-_SUSPECTS = ("exclude", "keep", "refuse")
-_FLOAT_BUDGET = 8
 
 _EXAMPLES = """
 \b
@@ -49,93 +46,20 @@ Examples:
 """
 
 
-@click.command(name="sspcab-export", epilog=_EXAMPLES)
+@click.command(name="sspcab-export", epilog=_EXAMPLES, cls=GroupedCommand)
 @click.argument("checkpoint", nargs=-1, required=True, type=click.Path(path_type=Path))
+@declared_options(ExportOptions, HostOptions, FrontEndOptions)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path),
-    help="The bundle to make. [default: none; a bundle given as CHECKPOINT is prepared or added to in place]",
-)  # fmt: skip
-@click.option(
-    "--target", "targets", multiple=True, type=click.Choice(_TARGETS),
-    help="Engine to export for; repeat for several. [default: onnx]",
-)  # fmt: skip
-@click.option(
-    "--precision", "precisions", multiple=True, type=click.Choice(_PRECISIONS),
-    help="Arithmetic of the artifacts; repeat for several. int8 needs --calibration. [default: fp32; of a "
-    "bundle, all that it has]",
-)  # fmt: skip
-@click.option(
-    "--calibration", type=click.Path(path_type=Path),
-    help="Folder of normal pictures of your scene: half fit the threshold, a quarter gives the ranges of "
-    "int8, the rest are judged.",
-)  # fmt: skip
-@click.option(
-    "--validation", type=click.Path(path_type=Path),
-    help="Labelled pictures in the MVTec AD layout (good/ and a folder per defect): judged, with AUROC; "
-    "without --calibration half of them fit the threshold (best F1).",
-)  # fmt: skip
-@click.option("--threshold", type=float, help="The threshold itself, on the model's own score scale.")
-@click.option(
-    "--false-alarm-rate", type=float, help="Share of normal frames that may be flagged. [default: 0.01]"
-)
-@click.option("--quantile", type=float, help="Quantile of the normal scores to take as threshold instead.")
-@click.option(
-    "--gate", "gates", multiple=True, metavar="PRECISION:NAME=VALUE,...",
-    help="What artifacts of a precision have to reach, not the default: flips (labels that may change), "
-    "rate (95 % upper bound of the flip rate), auroc (drop), score and map (largest differences), as in "
-    "int8:rate=0.03. [default: fp32:flips=0,score=1e-4,map=1e-3  fp16:rate=0.01,auroc=0.005  "
-    "int8:rate=0.02,auroc=0.005]",
-)  # fmt: skip
-@click.option(
-    "--float-budget", type=click.IntRange(min=0), default=_FLOAT_BUDGET, show_default=True,
-    help="Most layers to keep in float at a lower precision so that it passes; the worst by measurement.",
-)  # fmt: skip
-@click.option(
-    "--sensitivity",
-    is_flag=True,
-    help="Measure what each layer alone does to scores and verdicts at each lower precision, and print it.",
-)
-@click.option(
-    "--suspects", type=click.Choice(_SUSPECTS), default="exclude", show_default=True,
-    help="What to do with calibration pictures that the model itself takes for anomalies.",
-)  # fmt: skip
-@click.option(
-    "--require-plan",
-    is_flag=True,
+    "--require-plan", is_flag=True, cls=GroupedOption, group="Precision and gate",
     help="With --target tensorrt: fail unless plans can be built and proved on this machine.",
-)
-@click.option(
-    "--training", type=click.Path(path_type=Path),
-    help="Normal pictures that a host is fitted to at export (CutPaste's density), such as those it was "
-    "trained on. [default: half of --calibration]",
 )  # fmt: skip
-@click.option(
-    "--block-form", type=click.Choice(get_args(BlockForm)), default="folded", show_default=True,
-    help="folded is the equal graph that engines run fastest. custom-op keeps each block as one node, "
-    "sspcab.edge::SSPCAB, in the fp32 ONNX artifact: for engines that bring a kernel of their own. reference "
-    "keeps its branches: to measure what folding gains.",
-)  # fmt: skip
-@host_options
-@front_end_options
-@click.option("--name", help="Name of the model. [default: the checkpoint's file name]")
-@click.option(
-    "--release",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="The bundle's release number.",
-)
-@click.option("--force", is_flag=True, help="Replace an older bundle at the output, in one step.")
 @json_option
 @common_options
 def command(
     checkpoint: tuple[Path, ...],
-    output: Path | None,
-    targets: tuple[Target, ...],
-    precisions: tuple[Precision, ...],
     require_plan: bool,
     as_json: bool,
-    **options: Any,
+    **values: Any,
 ) -> None:
     """Turn CHECKPOINT into a verified bundle.
 
@@ -147,35 +71,33 @@ def command(
     CHECKPOINT may be a bundle: with --target tensorrt its plans are built and proved on this machine (neither
     torch nor onnx is needed); with another target or precision it gains that artifact.
     """
+    targets, precisions = values["targets"], values["precisions"]
     if require_plan and "tensorrt" not in targets:
         raise OptionError("--require-plan is about TensorRT: give --target tensorrt with it")
     if len(checkpoint) == 1 and is_bundle(checkpoint[0]):
-        if output is not None:
+        if values["output"] is not None:
             raise OptionError(f"{checkpoint[0]} is a bundle and is added to in place: leave -o out")
         _add_to(checkpoint[0], targets, precisions, require_plan, as_json)
         return
-    if output is None:
+    if values["output"] is None:
         raise click.UsageError("Missing option '-o' / '--output': name the bundle to make.")
     if require_plan:
         _require_device()
     # torch's OpenMP threads spin while they wait: on a busy machine that costs several times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        from sspcab_export import FrontEndOptions, HostOptions, export
+        from sspcab_export.pipeline import export_with
     except ModuleNotFoundError as error:
         raise MissingPackageError(str(error.name), "export", "sspcab-export") from error
     progress = ConsoleProgress()
+    nested = {
+        "host": take(HostOptions, values),
+        "front_end": take(FrontEndOptions, values),
+        "progress": progress,
+    }
+    options = take(ExportOptions, values, nested)
     try:
-        exported = export(
-            checkpoint,
-            output=output,
-            targets=targets or ("onnx",),
-            precisions=precisions or ("fp32",),
-            progress=progress,
-            host=HostOptions(**take_host(options)),
-            front_end=FrontEndOptions(**take_front_end(options)),
-            **options,
-        )
+        exported = export_with(checkpoint, options)
     except GateError as error:
         if as_json and error.report is not None:
             click.echo(msgspec.json.encode(error.report))
@@ -183,12 +105,12 @@ def command(
     finally:
         progress.finish()
     report = exported.report
-    if "tensorrt" in targets:
+    if "tensorrt" in options.targets:
         report = {**report, "plans": _plans(exported.bundle, (), require_plan)}
     if as_json:
         click.echo(json.dumps(report))
         return
-    _print(report, options["sensitivity"])
+    _print(report, options.sensitivity)
 
 
 def _add_to(

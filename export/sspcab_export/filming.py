@@ -26,7 +26,7 @@ from sspcab_edge.ports import Array, Entry, Port, object_ports
 from sspcab_edge.protocols import FrontEnd, Request
 from sspcab_export.asking import Asked, Unit, answered, ask_unit, entry_of, spread
 from sspcab_export.footage import Footage, Use, find_footage, frames_of
-from sspcab_export.framing import FrontEndOptions
+from sspcab_export.front_end_options import FrontEndOptions
 from sspcab_export.gates import score_rounding
 from sspcab_export.gathering import Gathered, Wanted, source_front_end
 from sspcab_export.hosts import LoadedHost

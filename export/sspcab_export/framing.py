@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import msgspec
@@ -23,9 +21,10 @@ from sspcab_edge.front_end_spec import (
     check_front_end,
 )
 from sspcab_edge.preprocess import decode_picture
+from sspcab_export.front_end_options import FrontEndOptions
 from sspcab_export.pictures import Sample
 
-__all__ = ["FrontEndOptions", "make_front_end", "make_geometry"]
+__all__ = ["make_front_end", "make_geometry"]
 
 MIN_CORRELATION = 0.5
 """Below this the frame shows another scene: see the manifest's registration."""
@@ -35,106 +34,6 @@ _MASK = "front_end/mask.png"
 _SHIFT_SHARE = 0.1
 _OVERLAP_SHARE = 4
 _MARGIN_SHARE = 4
-
-_ABOUT_OBJECTS = (
-    "proposals", "detector", "classes", "confidence", "min_area", "max_objects", "flow", "flow_range",
-    "flow_size", "flow_preset", "flow_scale", "smoothing",
-)  # fmt: skip
-
-Polygon = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FrontEndOptions:
-    """How frames become what the network looks at. All coordinates are pixels of a frame.
-
-    Attributes:
-        frame_size: (height, width) that coordinates refer to; None: that of the reference, the mask or the
-            first picture.
-        region: (left, top, width, height) of what is looked at.
-        reference: Picture of the scene that frames are registered to.
-        motion: What the camera or the part may do.
-        max_shift: In pixels; None: a tenth of the frame's shorter side.
-        max_angle: In degrees.
-        zones: Polygons, (x, y) by corner: only what lies in one of them is judged.
-        mask: Picture, black where nothing is judged.
-        tiles: Whether the region is cut into tiles of the network's input size.
-        overlap: Of neighbouring tiles, in pixels; None: a quarter of a tile.
-        margin: Pixels at a tile's inner edges that the map leaves out; None: a quarter of the overlap.
-        batch: Most tiles of one engine call.
-        levels: Whether each tile's scores are brought to a common scale, where tiles show different things.
-        proposals: How objects are found; None: in the foreground, or by the detector where there is one.
-        detector: ONNX file of an object detector.
-        classes: Numbers of its classes that count; empty: all.
-        confidence: Of the detector, below which nothing is found.
-        min_area: Smallest object in pixels; None: a 1500th of the frame.
-        max_objects: Most objects of a frame that are judged.
-        flow: ONNX file of an optical flow network; None: dense inverse search (DIS).
-        flow_range: What pixels 0 and 255 are to it, where it takes float32.
-        flow_size: (height, width) at which DIS runs; None: 320 pixels wide.
-        flow_preset: How thoroughly it does.
-        flow_scale: What flow is multiplied by, so that it is as large as in training.
-        smoothing: Frames that a score is averaged over, the judged one last.
-    """
-
-    frame_size: tuple[int, int] | None = None
-    region: tuple[int, int, int, int] | None = None
-    reference: Path | None = None
-    motion: Literal["translation", "rotation"] = "translation"
-    max_shift: float | None = None
-    max_angle: float = 5.0
-    zones: tuple[Polygon, ...] = ()
-    mask: Path | None = None
-    tiles: bool = False
-    overlap: int | None = None
-    margin: int | None = None
-    batch: int = 8
-    levels: bool = False
-    proposals: Literal["background", "difference", "detector"] | None = None
-    detector: Path | None = None
-    classes: tuple[int, ...] = ()
-    confidence: float | None = None
-    min_area: int | None = None
-    max_objects: int = 64
-    flow: Path | None = None
-    flow_range: tuple[float, float] = (0.0, 255.0)
-    flow_size: tuple[int, int] | None = None
-    flow_preset: Literal["ultrafast", "fast", "medium"] = "ultrafast"
-    flow_scale: float = 1.0
-    smoothing: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.tiles and (self.overlap is not None or self.margin is not None or self.levels):
-            raise OptionError("--tile-overlap, --tile-margin and --tile-levels are about tiles: give --tiles")
-
-    def refuse_objects(self, host: str) -> None:
-        """Refuse options about objects, for a host that looks at none.
-
-        Raises:
-            OptionError: One was given.
-        """
-        self._refuse(_ABOUT_OBJECTS, f"is about objects: {host} looks at none, leave it out")
-
-    def refuse_flow(self, host: str) -> None:
-        """Refuse options about optical flow, for a host that takes none.
-
-        Raises:
-            OptionError: One was given.
-        """
-        flow = [name for name in _ABOUT_OBJECTS if name.startswith("flow")]
-        self._refuse(flow, f"is of no use for {host}: its graph takes no flow")
-
-    def _refuse(self, names: Sequence[str], why: str) -> None:
-        for name in names:
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                option = {"classes": "detector-class", "confidence": "detector-confidence"}.get(name, name)
-                raise OptionError(f"--{option.replace('_', '-')} {why}")
-
-    @property
-    def plain(self) -> bool:
-        """Whether frames are taken whole and as they come."""
-        geometry = (self.frame_size, self.region, self.reference, self.mask)
-        return not (self.tiles or self.zones or any(one is not None for one in geometry))
 
 
 def make_front_end(

@@ -17,10 +17,12 @@ from sspcab_edge.protocols import FrontEnd
 from sspcab_export.answers import Asker, ask_source, mixed_units, range_entries
 from sspcab_export.asking import Unit, spread, units_of
 from sspcab_export.assemble import assemble_manifest, unjudged_artifact
-from sspcab_export.framing import FrontEndOptions, make_front_end
+from sspcab_export.framing import make_front_end
+from sspcab_export.front_end_options import FrontEndOptions
 from sspcab_export.graph import OPSET
 from sspcab_export.hosts import LoadedHost
-from sspcab_export.intake import Suspects, calibration_record, read_pictures
+from sspcab_export.intake import calibration_record, read_pictures
+from sspcab_export.options import Suspects
 from sspcab_export.pictures import Sample
 from sspcab_export.precision.activations import stress_frames
 from sspcab_export.progress import Progress

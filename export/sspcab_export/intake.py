@@ -20,6 +20,7 @@ from sspcab_export.hygiene import (
     require_usable,
     suspects,
 )
+from sspcab_export.options import Suspects
 from sspcab_export.pictures import (
     Sample,
     Samples,
@@ -32,14 +33,11 @@ from sspcab_export.splits import Split, split_samples
 
 __all__ = [
     "Intake",
-    "Suspects",
     "calibration_record",
     "find_suspects",
     "read_pictures",
     "without",
 ]
-
-Suspects = Literal["exclude", "keep", "refuse"]
 
 _FIT_SHARE = 0.5
 _RANGES_SHARE = 0.25

@@ -15,7 +15,8 @@ from sspcab_edge.front_end_spec import (
     Proposals,
     check_front_end,
 )
-from sspcab_export.framing import FrontEndOptions, make_geometry
+from sspcab_export.framing import make_geometry
+from sspcab_export.front_end_options import FrontEndOptions
 from sspcab_export.hosts import LoadedHost
 from sspcab_export.side_networks import put_file, read_detector, take_flow_network
 

@@ -1,301 +1,126 @@
-"""The command line's options in groups, and what they become. Imports without torch and onnx."""
+"""What a whole export is told: the command line, :func:`sspcab_export.export` and recipes are made from it.
+
+Imports without torch and onnx.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal
 
 import click
 
-from sspcab_edge.block import DIALECTS
+from sspcab_edge.block import BlockForm
+from sspcab_edge.manifest import Precision, Target
+from sspcab_export.front_end_options import FrontEndOptions
+from sspcab_export.host_options import HostOptions
+from sspcab_export.option_field import option
+from sspcab_export.progress import Progress
 
-__all__ = ["front_end_options", "host_options", "take_front_end", "take_host"]
+__all__ = ["ExportOptions", "Suspects"]
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-class Size(click.ParamType[tuple[int, int]]):
-    """HEIGHTxWIDTH, or one number for a square."""
-
-    name = "HxW"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        parts = str(value).lower().split("x")
-        if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is no size: expected HEIGHTxWIDTH in pixels, as in 256x256", param, ctx)
-        return int(parts[0]), int(parts[-1])
+Suspects = Literal["exclude", "keep", "refuse"]
 
 
-class Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers with one separator between them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Everything that an export is told but its checkpoint.
 
-    def __init__(self, name: str, separator: str, counts: tuple[int, ...], example: str) -> None:
-        self.name = name
-        self._separator = separator
-        self._counts = counts
-        self._example = example
+    Attributes:
+        targets: What to export for, each once.
+        precisions: Arithmetic of the artifacts, each once; int8 needs ``calibration``.
+        calibration: Folder of normal pictures, or of videos for hosts that look at those: the threshold is
+            fitted to half, int8 ranges are measured on a quarter, the gate judges on the rest.
+        validation: Labelled images in a layout of :data:`sspcab_edge.datasets.LAYOUTS`: judged on, and fitted
+            to without calibration.
+        output: The bundle folder to make.
+        force: Replace an older bundle at ``output``.
+        threshold: The threshold itself, on the source's score scale.
+        false_alarm_rate: Share of normal frames that may be flagged.
+        quantile: Quantile of the normal scores to use as threshold instead.
+        training: Normal pictures for hosts that are fitted to some at export, as CutPaste's density is; they
+            get half of ``calibration`` without.
+        suspects: What to do with calibration pictures that the source takes for anomalies.
+        gates: Limits instead of the defaults, as in ``int8:rate=0.03``; see :mod:`sspcab_export.gates`.
+        float_budget: Most layers to keep in float at a lower precision so that the gate is passed.
+        sensitivity: Measure what each layer does at each lower precision, and put it into the report.
+        block_form: ``custom-op`` keeps each block as one node in the fp32 ONNX artifact, for engines that
+            bring a kernel of their own; ``reference`` keeps its branches, to measure what folding gains.
+        name: What to call the model.
+        release: The bundle's release number.
+        host: What the checkpoint cannot tell, or what wins over what it tells.
+        front_end: How frames become what the network looks at.
+        progress: Told what happens.
+    """
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(float(part) for part in str(value).split(self._separator))
-        except ValueError:
-            numbers = ()
-        if len(numbers) not in self._counts:
-            self.fail(f"{value!r} is not understood: expected {self.name}, as in {self._example}", param, ctx)
-        return numbers
-
-
-class Whole(Numbers):
-    """Whole numbers with commas between them."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        numbers = super().convert(value, param, ctx)
-        if not all(float(number).is_integer() for number in numbers):
-            self.fail(
-                f"{value!r} is not understood: expected whole pixels, as in {self._example}", param, ctx
-            )
-        return tuple(int(number) for number in numbers)
-
-
-class Polygon(click.ParamType[tuple[tuple[int, int], ...]]):
-    """Corners ``x,y`` with spaces between them."""
-
-    name = "X,Y X,Y X,Y ..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[tuple[int, int], ...]:
-        corners = []
-        for part in str(value).split():
-            x, comma, y = part.partition(",")
-            if not (comma and x.isdigit() and y.isdigit()):
-                self.fail(
-                    f"{part!r} is no corner: expected X,Y in pixels, as in '10,10 90,10 90,60'", param, ctx
-                )
-            corners.append((int(x), int(y)))
-        if len(corners) < 3:
-            self.fail(f"{value!r} has {len(corners)} corners, expected 3 or more", param, ctx)
-        return tuple(corners)
-
-
-def _group(*options: Callable[[Any], Any]) -> Callable[[_F], _F]:
-    def decorate(command: _F) -> _F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_CHANNELS = Numbers("one number, or one by channel", ",", (1, 3), "0.485,0.456,0.406")
-
-host_options = _group(
-    click.option(
-        "--dialect", metavar="NAME",
-        help=f"Dialect of the blocks ({', '.join(DIALECTS)}), overriding what their keys tell.",
-    ),
-    click.option(
-        "--dilation", type=int, help="Dilation d of the blocks, which no checkpoint stores. [default: 1]"
-    ),
-    click.option("--input-size", type=Size(), help="Input of the graph in pixels. [default: the host's]"),
-    click.option(
-        "--normalisation", type=click.Choice(("none", "imagenet")),
-        help="What is done to [0, 1] pixels, where the checkpoint cannot tell.",
-    ),
-    click.option("--allow-no-block", is_flag=True, help="Export a network that holds no SSPCAB block."),
-    click.option(
-        "--resize", type=click.Choice(("opencv-linear", "antialias-linear")),
-        help="Filter that brings frames to the input size. [default: the one of the host's training]",
-    ),
-    click.option(
-        "--density", type=click.Choice(("mahalanobis", "kde")),
-        help="CutPaste: how far an embedding lies from normal ones. [default: mahalanobis]",
-    ),
-    click.option(
-        "--density-arrays", type=click.Path(path_type=Path), metavar="FILE.npz",
-        help="CutPaste: what the density was fitted to, instead of pictures: mean and precision (or "
-        "covariance), or embeddings.",
-    ),
-    click.option("--bandwidth", type=float, help="CutPaste: of the kernel density. [default: 1]"),
-    click.option("--patch-map", is_flag=True, help="CutPaste: a map, too, of how far each patch lies."),
-    click.option(
-        "--factory", metavar="PACKAGE.MODULE:FUNCTION",
-        help="Any network: what makes the torch module for the weights in CHECKPOINT. It is called without "
-        "arguments; modules of the working directory are found.",
-    ),
-    click.option(
-        "--trust", metavar="sha256:DIGEST",
-        help="Run the program CHECKPOINT (.pt2 or TorchScript) with this digest, in a process of its own.",
-    ),
-    click.option(
-        "--score", metavar="RECIPE",
-        help="Any network: map-max, map-mean, map-mean-filter:K (largest mean over K x K pixels), error (of "
-        "a reconstruction), or output:NAME. [default: an output called score]",
-    ),
-    click.option(
-        "--map", "map_output", metavar="NAME",
-        help="Any network: the output that is the map, or for error the reconstruction. [default: the only "
-        "one that can be]",
-    ),
-    click.option(
-        "--input-range", type=Numbers("LOW:HIGH", ":", (2,), "-1:1"),
-        help="Any network: what pixels 0 and 255 become before mean and std. [default: 0:1]",
-    ),
-    click.option(
-        "--mean", type=_CHANNELS, metavar="M[,M,M]", default=(), help="Any network: subtracted, by channel."
-    ),
-    click.option(
-        "--std", type=_CHANNELS, metavar="S[,S,S]", default=(), help="Any network: divided by, by channel."
-    ),
-    click.option(
-        "--statistics",
-        type=Numbers("mean,std of flow errors, then of frame errors", ",", (4,), "9,3,40,11"),
-        metavar="M,S,M,S", default=(),
-        help="HF2-VAD: of its errors on normal objects, instead of videos to measure them on.",
-    ),
-    click.option(
-        "--weights", type=Numbers("weights of flow and of frame errors", ",", (2,), "1,0.1"), metavar="W,W",
-        default=(), help="HF2-VAD: of flow errors and of frame errors in the score. [default: 1,0.1]",
-    ),
-    click.option(
-        "--colour", type=click.Choice(("RGB", "BGR", "grey"), case_sensitive=False),
-        help="Any network: order of its channels. [default: RGB]",
-    ),
-)  # fmt: skip
-
-front_end_options = _group(
-    click.option(
-        "--frame-size", type=Size(),
-        help="Size of the camera's frames that the options below are in. [default: that of the reference, "
-        "the mask or the first picture]",
-    ),
-    click.option(
-        "--region", type=Whole("LEFT,TOP,WIDTH,HEIGHT", ",", (4,), "100,50,640,480"),
-        help="Look at this part of the frame only.",
-    ),
-    click.option(
-        "--register", "reference", type=click.Path(path_type=Path), metavar="PICTURE",
-        help="Bring frames to where this picture of the scene lies. A frame that cannot be is a camera "
-        "fault, and no anomaly.",
-    ),
-    click.option(
-        "--motion", type=click.Choice(("translation", "rotation")), default="translation", show_default=True,
-        help="With --register: what may happen between the two; rotation is a shift, too.",
-    ),
-    click.option(
-        "--max-shift", type=float,
-        help="With --register: in pixels. [default: a tenth of the frame's shorter side]",
-    ),
-    click.option(
-        "--max-angle", type=float, default=5.0, show_default=True, help="With --register: in degrees."
-    ),
-    click.option(
-        "--zone", "zones", type=Polygon(), multiple=True,
-        help="Judge only what lies in this polygon; repeat for several.",
-    ),
-    click.option(
-        "--mask", type=click.Path(path_type=Path), metavar="PICTURE",
-        help="Judge only where this picture is white.",
-    ),
-    click.option(
-        "--tiles", is_flag=True,
-        help="Cut the region into tiles of the network's input size, at its own resolution: for defects that "
-        "vanish when a large picture is made small.",
-    ),
-    click.option(
-        "--tile-overlap", "overlap", type=click.IntRange(min=0),
-        help="Of neighbouring tiles, in pixels. [default: a quarter of a tile]",
-    ),
-    click.option(
-        "--tile-margin", "margin", type=click.IntRange(min=0),
-        help="Pixels at a tile's inner edges that the map leaves out: as many as the network sees of its own "
-        "padding. [default: a quarter of the overlap]",
-    ),
-    click.option(
-        "--tile-batch", "batch", type=click.IntRange(min=1), default=8, show_default=True,
-        help="Most tiles of one engine call.",
-    ),
-    click.option(
-        "--tile-levels", "levels", is_flag=True,
-        help="Bring each tile's normal scores to one scale, where tiles show different things.",
-    ),
-    click.option(
-        "--proposals", type=click.Choice(("background", "difference")),
-        help="Videos: objects are what differs from the learnt background, or from the frame before. "
-        "[default: background]",
-    ),
-    click.option(
-        "--detector", type=click.Path(path_type=Path), metavar="FILE.onnx",
-        help="Videos: objects are what this detector finds (final boxes, or a YOLO head).",
-    ),
-    click.option(
-        "--detector-class", "classes", type=click.IntRange(min=0), multiple=True,
-        help="With --detector: number of a class that counts; may repeat. [default: all]",
-    ),
-    click.option(
-        "--detector-confidence", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="With --detector: least. [default: 0.25]",
-    ),
-    click.option(
-        "--min-area", type=click.IntRange(min=1),
-        help="Videos: smallest object in pixels of a frame. [default: a 1500th of the frame]",
-    ),
-    click.option(
-        "--max-objects", type=click.IntRange(min=1), default=64, show_default=True,
-        help="Videos: most objects of a frame that are judged.",
-    ),
-    click.option(
-        "--flow", type=click.Path(path_type=Path), metavar="FILE.onnx",
-        help="Videos: optical flow is what this network says of two frames. [default: dense inverse search]",
-    ),
-    click.option(
-        "--flow-range", type=Numbers("LOW:HIGH", ":", (2,), "0:1"), default=(0.0, 255.0), metavar="LOW:HIGH",
-        help="With --flow: what pixels 0 and 255 are to it. [default: 0:255]",
-    ),
-    click.option(
-        "--flow-size", type=Size(), help="Videos: size at which inverse search runs. [default: 320 wide]"
-    ),
-    click.option(
-        "--flow-preset", type=click.Choice(("ultrafast", "fast", "medium")), default="ultrafast",
-        show_default=True, help="Videos: how thorough inverse search is.",
-    ),
-    click.option(
-        "--flow-scale", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
-        help="Videos: what flow is multiplied by, so that it is as large as in training: 3.2, where that was "
-        "in pixels of frames 1024 wide and is in those of 320 here.",
-    ),
-    click.option(
-        "--smoothing", type=click.IntRange(min=1), default=1, show_default=True,
-        help="Videos: frames, this one the last, that a score is averaged over.",
-    ),
-)  # fmt: skip
-
-_HOST = (
-    "dialect", "dilation", "input_size", "normalisation", "allow_no_block", "resize", "density",
-    "density_arrays", "bandwidth", "patch_map", "factory", "trust", "score", "map_output", "input_range",
-    "mean", "std", "colour", "statistics", "weights",
-)  # fmt: skip
-_FRONT_END = (
-    "frame_size", "region", "reference", "motion", "max_shift", "max_angle", "zones", "mask", "tiles",
-    "overlap", "margin", "batch", "levels", "proposals", "detector", "classes", "confidence", "min_area",
-    "max_objects", "flow", "flow_range", "flow_size", "flow_preset", "flow_scale", "smoothing",
-)  # fmt: skip
-
-
-def take_host(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of :func:`host_options` out of those of a command."""
-    return {name: options.pop(name) for name in _HOST}
-
-
-def take_front_end(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of :func:`front_end_options` out of those of a command."""
-    return {name: options.pop(name) for name in _FRONT_END}
+    targets: Sequence[Target] = option(
+        ("onnx",), "Common", "Engine to export for; repeat for several.", flag="target"
+    )
+    precisions: Sequence[Precision] = option(
+        ("fp32",), "Common",
+        "Arithmetic of the artifacts; repeat for several. int8 needs --calibration.", flag="precision",
+        by_default="fp32; of a bundle, all that it has",
+    )  # fmt: skip
+    calibration: str | Path | None = option(
+        None, "Common",
+        "Folder of normal pictures of your scene: half fit the threshold, a quarter gives the ranges of "
+        "int8, the rest are judged.", metavar="DIR",
+    )  # fmt: skip
+    validation: str | Path | None = option(
+        None, "Common",
+        "Labelled images, as in MVTec AD (good/ and a folder per defect) and others: judged, "
+        "with AUROC; without --calibration half of them fit the threshold (best F1).", metavar="DIR",
+    )  # fmt: skip
+    output: str | Path | None = option(
+        None, "Common", "The bundle to make.", short="-o", metavar="BUNDLE",
+        by_default="none; a bundle given as CHECKPOINT is prepared or added to in place",
+    )  # fmt: skip
+    force: bool = option(False, "Common", "Replace an older bundle at the output, in one step.")
+    threshold: float | None = option(
+        None, "Images and threshold", "The threshold itself, on the model's own score scale."
+    )
+    false_alarm_rate: float | None = option(
+        None, "Images and threshold", "Share of normal frames that may be flagged.", by_default="0.01"
+    )
+    quantile: float | None = option(
+        None, "Images and threshold", "Quantile of the normal scores to take as threshold instead."
+    )
+    training: str | Path | None = option(
+        None, "Images and threshold",
+        "Normal pictures that a host is fitted to at export (CutPaste's density), such as those it was "
+        "trained on.", metavar="DIR", by_default="half of --calibration",
+    )  # fmt: skip
+    suspects: Suspects = option(
+        "exclude", "Images and threshold",
+        "What to do with calibration pictures that the model itself takes for anomalies.",
+    )  # fmt: skip
+    gates: Sequence[str] = option(
+        (), "Precision and gate",
+        "What artifacts of a precision have to reach, not the default: flips (labels that may change), rate "
+        "(95 % upper bound of the flip rate), auroc (drop), score and map (largest differences), as in "
+        "int8:rate=0.03.", flag="gate", metavar="PRECISION:NAME=VALUE,...",
+        by_default="fp32:flips=0,score=1e-4,map=1e-3  fp16:rate=0.01,auroc=0.005  "
+        "int8:rate=0.02,auroc=0.005",
+    )  # fmt: skip
+    float_budget: int = option(
+        8, "Precision and gate",
+        "Most layers to keep in float at a lower precision so that it passes; the worst by measurement.",
+        kind=click.IntRange(min=0),
+    )  # fmt: skip
+    sensitivity: bool = option(
+        False, "Precision and gate",
+        "Measure what each layer alone does to scores and verdicts at each lower precision, and print it.",
+    )  # fmt: skip
+    block_form: BlockForm = option(
+        "folded", "Precision and gate",
+        "folded is the equal graph that engines run fastest. custom-op keeps each block as one node, "
+        "sspcab.edge::SSPCAB, in the fp32 ONNX artifact: for engines that bring a kernel of their own. "
+        "reference keeps its branches: to measure what folding gains.",
+    )  # fmt: skip
+    name: str | None = option(None, "Output", "Name of the model.", by_default="the checkpoint's file name")
+    release: int = option(1, "Output", "The bundle's release number.", kind=click.IntRange(min=1))
+    host: HostOptions = field(default_factory=HostOptions)
+    front_end: FrontEndOptions = field(default_factory=FrontEndOptions)
+    progress: Progress | None = field(default=None, compare=False)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Concatenate, ParamSpec, get_args
 
 import msgspec
 import onnx_ir as ir
 
-from sspcab_edge.block import BlockForm
 from sspcab_edge.bundle import Bundle, check_output, staging, write_bundle
 from sspcab_edge.errors import GateError, HostError, OptionError
 from sspcab_edge.manifest import Gate, Precision, Target
@@ -21,12 +22,11 @@ from sspcab_export.assemble import assemble_manifest, kept_branches, named_block
 from sspcab_export.checkpoints import checkpoint_files
 from sspcab_export.examination import Examination, Examined
 from sspcab_export.filming import gather_footage
-from sspcab_export.framing import FrontEndOptions
 from sspcab_export.gates import advice, gate_for, parse_gates, refusal, replay_gate, score_rounding
 from sspcab_export.gathering import Wanted, gather_pictures
 from sspcab_export.graph import OPSET, save_graph
-from sspcab_export.hosts import HostOptions, LoadedHost
-from sspcab_export.intake import Suspects
+from sspcab_export.hosts import LoadedHost
+from sspcab_export.options import ExportOptions
 from sspcab_export.passes import optimise
 from sspcab_export.passes.keep_blocks import keep_blocks, still_folded
 from sspcab_export.precision.activations import Activations, measure
@@ -42,10 +42,12 @@ from sspcab_export.thresholds import ThresholdOptions
 from sspcab_export.variants import TARGETS, Variant, check_choice, variant_for
 from sspcab_runtime.attestation import record_attestation
 
-__all__ = ["DEFAULT_FLOAT_BUDGET", "Exported", "Progress", "export"]
+__all__ = ["Exported", "Progress", "export", "export_with"]
 
-DEFAULT_FLOAT_BUDGET = 8
-"""Most layers kept in float to pass the gate of a lower precision, when nothing else is asked for."""
+Given = str | Path | Sequence[str | Path]
+"""A checkpoint as the user names it: a file, several, or a folder."""
+
+_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,95 +63,51 @@ class Exported:
     report: dict[str, Any]
 
 
-def export(
-    checkpoint: str | Path | Sequence[str | Path],
-    *,
-    output: str | Path,
-    targets: Sequence[Target] = ("onnx",),
-    precisions: Sequence[Precision] = ("fp32",),
-    calibration: str | Path | None = None,
-    validation: str | Path | None = None,
-    threshold: float | None = None,
-    false_alarm_rate: float | None = None,
-    quantile: float | None = None,
-    gates: Sequence[str] = (),
-    float_budget: int = DEFAULT_FLOAT_BUDGET,
-    sensitivity: bool = False,
-    suspects: Suspects = "exclude",
-    training: str | Path | None = None,
-    host: HostOptions | None = None,
-    front_end: FrontEndOptions | None = None,
-    block_form: BlockForm = "folded",
-    name: str | None = None,
-    release: int = 1,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Exported:
+def export_with(checkpoint: Given, options: ExportOptions) -> Exported:
     """Turn a trained checkpoint into a verified bundle.
 
     Args:
         checkpoint: A file, either or both of DRAEM's two, a folder with one checkpoint, an ONNX file, or a
             program (.pt2, TorchScript) that is vouched for.
-        output: The bundle folder to make.
-        targets: What to export for, each once.
-        precisions: Arithmetic of the artifacts, each once; int8 needs ``calibration``.
-        calibration: Folder of normal pictures, or of videos for hosts that look at those: the threshold is
-            fitted to half, int8 ranges are measured on a quarter, the gate judges on the rest.
-        validation: Labelled images in a layout of :data:`sspcab_edge.datasets.LAYOUTS`: judged on, and fitted
-            to without calibration.
-        threshold: The threshold itself, on the source's score scale.
-        false_alarm_rate: Share of normal frames that may be flagged (default 0.01).
-        quantile: Quantile of the normal scores to use as threshold instead.
-        gates: Limits instead of the defaults, as in ``int8:rate=0.03``; see :mod:`sspcab_export.gates`.
-        float_budget: Most layers to keep in float at a lower precision so that the gate is passed.
-        sensitivity: Measure what each layer does at each lower precision, and put it into the report.
-        suspects: What to do with calibration pictures that the source takes for anomalies.
-        training: Normal pictures for hosts that are fitted to some at export, as CutPaste's density is; they
-            get half of ``calibration`` without.
-        host: What the checkpoint cannot tell, or what wins over what it tells.
-        front_end: How frames become what the network looks at; None: whole frames.
-        block_form: ``custom-op`` keeps each block as one node in the fp32 ONNX artifact, for engines that
-            bring a kernel of their own; ``reference`` keeps its branches, to measure what folding gains.
-        name: What to call the model (default: the checkpoint's file name).
-        release: The bundle's release number.
-        force: Replace an older bundle at ``output``.
-        progress: Told what happens.
+        options: What the user tells, of everything else.
 
     Raises:
         EdgeError: Anything that keeps the bundle from being made; nothing is left at ``output`` then.
         GateError: An artifact does not give the source's verdicts.
     """
-    say = progress or Silent()
-    out = Path(output)
-    limits = ThresholdOptions(threshold, false_alarm_rate, quantile)
+    say = options.progress or Silent()
+    targets, precisions = options.targets, options.precisions
+    if options.output is None:
+        raise OptionError("no output is named: give --output the bundle to make")
+    out = Path(options.output)
+    limits = ThresholdOptions(options.threshold, options.false_alarm_rate, options.quantile)
     check_choice("target", targets, tuple(TARGETS))
     check_choice("precision", precisions, get_args(Precision))
-    own_limits = parse_gates(gates)
-    if float_budget < 0:
-        raise OptionError(f"the float budget is {float_budget}, expected 0 or more layers")
-    check_output(out, force)
-    if block_form == "custom-op" and not ("onnx" in targets and "fp32" in precisions):
+    own_limits = parse_gates(options.gates)
+    if options.float_budget < 0:
+        raise OptionError(f"the float budget is {options.float_budget}, expected 0 or more layers")
+    check_output(out, options.force)
+    if options.block_form == "custom-op" and not ("onnx" in targets and "fp32" in precisions):
         raise OptionError(
             "custom-op is a form of the fp32 ONNX artifact: give --target onnx, --precision fp32"
         )
 
     say.stage("reading the checkpoint")
     given = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
-    told, framing = host or HostOptions(), front_end or FrontEndOptions()
-    loaded, model = read_model(checkpoint_files(given), told, name)
+    loaded, model = read_model(checkpoint_files(given), options.host, options.name)
     say.note(_describe(loaded))
     if loaded.fit is None:
         say.stage("asking the source twice")
         check_repeatable(loaded.source, probe(loaded))
 
     wanted = Wanted(
-        calibration=None if calibration is None else Path(calibration),
-        validation=None if validation is None else Path(validation),
-        training=None if training is None else Path(training),
+        calibration=None if options.calibration is None else Path(options.calibration),
+        validation=None if options.validation is None else Path(options.validation),
+        training=None if options.training is None else Path(options.training),
         limits=limits,
         precisions=precisions,
-        suspects=suspects,
-        framing=framing,
+        suspects=options.suspects,
+        framing=options.front_end,
     )
     gather = gather_pictures if loaded.video is None else gather_footage
     with staging(out) as folder:
@@ -161,23 +119,25 @@ def export(
         say.stage("making the graph")
         graph, blocks = optimise(source.graph())
         blocks = named_blocks(blocks, loaded.blocks)
-        if not blocks and not told.allow_no_block:
+        if not blocks and not options.host.allow_no_block:
             raise HostError(
                 f"no SSPCAB block was found in {model.name}: export it all the same with --allow-no-block"
             )
         for text in kept_branches(blocks):
             say.note(text)
-        if block_form == "reference":
+        if options.block_form == "reference":
             graph, _ = optimise(source.graph(), skip=("fold_sspcab",))
             blocks = tuple(msgspec.structs.replace(block, form="reference") for block in blocks)
         kept: ir.Model | None = None
-        if block_form == "custom-op":
+        if options.block_form == "custom-op":
             kept, blocks = keep_blocks(graph, blocks)
             for text in still_folded(blocks):
                 say.note(text)
         decision = found.decision
         manifest = msgspec.structs.replace(
-            assemble_manifest(loaded, model, blocks, decision, found.record, release, found.front_end),
+            assemble_manifest(
+                loaded, model, blocks, decision, found.record, options.release, found.front_end
+            ),
             rounding=found.rounding,
         )
         exam = Examination(
@@ -214,8 +174,8 @@ def export(
                     takers,
                     gate,
                     exam,
-                    budget=float_budget,
-                    show_sensitivity=sensitivity,
+                    budget=options.float_budget,
+                    show_sensitivity=options.sensitivity,
                 )
                 made = list(lowered.examined)
                 effects[variant.name] = lowered.effects
@@ -248,11 +208,36 @@ def export(
             msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
         )
         (folder / "report.md").write_text(as_markdown(manifest, tuple(notes), effects), encoding="utf-8")
-        bundle = write_bundle(folder, manifest, out, force=force)
+        bundle = write_bundle(folder, manifest, out, force=options.force)
     for artifact, one in zip(bundle.manifest.artifacts, ordered, strict=True):
         if one.engine is not None and one.engine_parity is not None and artifact.target != "tensorrt":
             record_attestation(bundle, artifact, one.engine, one.engine_parity)
     return Exported(bundle, report)
+
+
+def _with_arguments(
+    stages: Callable[[Given, ExportOptions], Exported], make: Callable[_P, ExportOptions]
+) -> Callable[Concatenate[Given, _P], Exported]:
+    """A function that takes the options one by one, by their names, types and defaults."""
+
+    def call(checkpoint: Given, /, *args: _P.args, **options: _P.kwargs) -> Exported:
+        """Turn a trained checkpoint into a verified bundle.
+
+        Takes the attributes of :class:`~sspcab_export.options.ExportOptions` by name, as in
+        ``export("model.ckpt", targets=["openvino"], calibration="good", output="bundle")``, and is
+        :func:`export_with` otherwise.
+        """
+        return stages(checkpoint, make(*args, **options))
+
+    own = list(inspect.signature(stages).parameters.values())[:1]
+    told = list(inspect.signature(make).parameters.values())
+    functools.update_wrapper(call, stages, ("__module__",), ())
+    call.__name__ = call.__qualname__ = "export"
+    vars(call)["__signature__"] = inspect.Signature([*own, *told], return_annotation="Exported")
+    return call
+
+
+export = _with_arguments(export_with, ExportOptions)
 
 
 def _describe(host: LoadedHost) -> str:

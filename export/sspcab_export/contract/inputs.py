@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +11,9 @@ import onnx_ir as ir
 
 from sspcab_edge.errors import OptionError
 from sspcab_export.contract.nodes import binary, constant
+from sspcab_export.host_options import Colour
 
-__all__ = ["GREY_WEIGHTS", "Colour", "InputSpec", "make_picture", "put_input"]
-
-Colour = Literal["RGB", "BGR", "grey"]
+__all__ = ["GREY_WEIGHTS", "InputSpec", "make_picture", "put_input"]
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 """Luma of R, G and B (ITU-R BT.601), as OpenCV and PIL weigh them; here without rounding to 8 bits."""

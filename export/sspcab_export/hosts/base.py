@@ -1,21 +1,20 @@
-"""What every host gives the pipeline, and what a user may tell a host that keys cannot."""
+"""What every host gives the pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from sspcab_edge.block import BlockSpec
-from sspcab_edge.errors import OptionError
-from sspcab_edge.front_end_spec import Preprocess, ResizeFilter
+from sspcab_edge.front_end_spec import Preprocess
 from sspcab_edge.manifest import OtherRounding
 from sspcab_edge.ports import Array, Entry, Port
+from sspcab_export.host_options import DensityKind, HostOptions, Normalisation, refuse_unused
 
 __all__ = [
     "DensityKind",
@@ -28,76 +27,8 @@ __all__ = [
     "refuse_unused",
 ]
 
-Normalisation = Literal["none", "imagenet"]
-DensityKind = Literal["mahalanobis", "kde"]
 Scored = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]
 """Scores (N,) and maps (N, h, w), or no maps; float64 where they were computed so."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostOptions:
-    """What keys cannot tell, or what wins over what they tell; None means: recognise, or take the default.
-
-    Attributes:
-        dialect: Dialect of every block, overriding recognition.
-        dilation: d of every block (the paper's default is 1).
-        input_size: (height, width) of the graph's input, in pixels.
-        normalisation: What is subtracted from and divided into [0, 1] pixels.
-        allow_no_block: Whether a network without the block may pass.
-        resize: Filter that brings frames to the input size.
-        density: How embeddings become a score, for hosts that compare embeddings with normal ones.
-        density_arrays: File (.npz) with what the density was fitted to, instead of pictures.
-        bandwidth: Of the kernel density, in units of embeddings (1 where nothing tells).
-        patch_map: Whether such a host gives a map of its patches' densities too.
-        factory: ``package.module:function`` that makes the torch module for a state dict of no known host.
-        trust: ``sha256:`` and the digest of a program that may be loaded, and so run.
-        score: How any network's score is made: one of :data:`sspcab_export.contract.scores.RECIPES`.
-        map_output: Which of its outputs is the map, or for ``error`` the reconstruction.
-        input_range: What pixels 0 and 255 become before mean and std.
-        mean: Subtracted, by channel or one for all; empty for nothing.
-        std: Divided by, likewise.
-        colour: Order of any network's channels.
-        statistics: HF2-VAD: mean and standard deviation of the flow errors, then of the frame errors.
-        weights: HF2-VAD: of the flow errors and of the frame errors in the score.
-    """
-
-    dialect: str | None = None
-    dilation: int | None = None
-    input_size: tuple[int, int] | None = None
-    normalisation: Normalisation | None = None
-    allow_no_block: bool = False
-    resize: ResizeFilter | None = None
-    density: DensityKind | None = None
-    density_arrays: Path | None = None
-    bandwidth: float | None = None
-    patch_map: bool = False
-    factory: str | None = None
-    trust: str | None = None
-    score: str | None = None
-    map_output: str | None = None
-    input_range: tuple[float, float] | None = None
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    colour: Literal["RGB", "BGR", "grey"] | None = None
-    statistics: tuple[float, ...] = ()
-    weights: tuple[float, ...] = ()
-
-
-def refuse_unused(options: HostOptions, used: Collection[str], host: str) -> None:
-    """Refuse options that a host would silently ignore.
-
-    Args:
-        options: What the user told.
-        used: Names of those that the host looks at.
-        host: Its name.
-
-    Raises:
-        OptionError: One that it does not look at was given.
-    """
-    for field in fields(options):
-        if field.name not in used and getattr(options, field.name) != field.default:
-            name = {"map_output": "map"}.get(field.name, field.name).replace("_", "-")
-            raise OptionError(f"--{name} is of no use for {host}: leave it out")
 
 
 class SourceModel(Protocol):

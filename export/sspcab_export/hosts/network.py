@@ -18,8 +18,9 @@ from sspcab_edge.errors import HostError, OptionError
 from sspcab_edge.front_end_spec import Preprocess
 from sspcab_edge.manifest import OtherRounding
 from sspcab_edge.ports import Array
-from sspcab_export.contract.inputs import Colour, InputSpec, make_picture, put_input
+from sspcab_export.contract.inputs import InputSpec, make_picture, put_input
 from sspcab_export.contract.scores import Recipe, is_map, is_score, make_score, parse_recipe, put_score
+from sspcab_export.host_options import Colour
 from sspcab_export.hosts.base import HostOptions, LoadedHost, Scored, refuse_unused
 from sspcab_export.hosts.draem_network import IMAGENET_MEAN, IMAGENET_STD
 from sspcab_export.networks.base import Expected, Network

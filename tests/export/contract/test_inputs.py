@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from definitions.graph_text import graph, serialised
 from definitions.running import Array, RunGraph
 from sspcab_edge.errors import OptionError
-from sspcab_export.contract.inputs import GREY_WEIGHTS, Colour, InputSpec, make_picture, put_input
+from sspcab_export.contract.inputs import GREY_WEIGHTS, InputSpec, make_picture, put_input
+from sspcab_export.host_options import Colour
 
 SPECS = [
     InputSpec(),
