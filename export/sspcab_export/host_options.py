@@ -34,6 +34,7 @@ class HostOptions:
         resize: Filter that brings frames to the input size.
         allow_no_block: Whether a network without the block may pass.
         trust: ``sha256:`` and the digest of a program that may be loaded, and so run.
+        weights_key: Where in a checkpoint the weights lie that are meant, of several that could be.
         factory: ``package.module:function`` that makes the torch module for a state dict of no known host.
         score: How any network's score is made: one of :data:`sspcab_export.contract.scores.RECIPES`.
         map_output: Which of its outputs is the map, or for ``error`` the reconstruction.
@@ -71,6 +72,11 @@ class HostOptions:
         None, "Checkpoint",
         "Run the program CHECKPOINT (.pt2 or TorchScript) with this digest, in a process of its own.",
         metavar="sha256:DIGEST",
+    )  # fmt: skip
+    weights_key: tuple[str, ...] = option(
+        (), "Checkpoint",
+        "Where in CHECKPOINT the weights lie, as model or state_dict.ema, where it holds several of one shape; "
+        "repeat for a host of two networks.", metavar="KEY", by_default="the only ones",
     )  # fmt: skip
     factory: str | None = option(
         None, "Any network",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sspcab_edge.bundle import file_entry
@@ -51,8 +52,13 @@ def read_model(files: Sequence[Path], options: HostOptions, name: str | None) ->
     checkpoint = read_checkpoint(files)
     if options.factory is not None:
         assumptions: list[str] = []
-        network = load_factory(options.factory, checkpoint, assumptions, options.dialect)
-        host = load_network(network, options, name="network", assumptions=assumptions)
+        key = options.weights_key
+        network = load_factory(options.factory, checkpoint, assumptions, options.dialect, key)
+        told = {"weights-key": ", ".join(key)} if key else {}
+        host = load_network(
+            network, replace(options, weights_key=()), name="network", assumptions=assumptions
+        )
+        host = replace(host, overrides={**host.overrides, **told})
     else:
         host = load_host(checkpoint, options)
     return host, _identity(files, checkpoint.name, host, name)

@@ -10,6 +10,7 @@ import torch
 from sspcab_edge.errors import CheckpointError
 from sspcab_export.checkpoints.arrays import Array
 from sspcab_export.checkpoints.inert import Stub
+from sspcab_export.checkpoints.keys import is_training_state
 from sspcab_export.checkpoints.rebuild import Unreadable
 
 __all__ = ["MAX_TENSORS", "Contents", "contents_of", "is_module"]
@@ -33,12 +34,14 @@ class Contents:
         homes: Dotted path of the mapping or module that each of them lay in, by its key.
         facts: Everything else: numbers, strings, stubs of absent classes.
         modules: Name of the class of every whole module, by its path.
+        set_aside: Paths of what only further training needs, which was not looked at.
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     homes: dict[str, str] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
+    set_aside: list[str] = field(default_factory=list)
 
 
 def contents_of(loaded: object, *, paddle: bool = False) -> Contents:
@@ -105,7 +108,7 @@ class _Walk:
         elif self._named_array(value):
             self.visit(value[1], key, home, depth, inside=inside)  # type: ignore[index]
         else:
-            self._below(value, key, depth, inside=inside)
+            self._below(value, key, home, depth, inside=inside)
 
     def _add(self, key: str, home: str) -> None:
         self.found.homes[key] = home
@@ -122,7 +125,7 @@ class _Walk:
             and isinstance(value[1], Array)
         )
 
-    def _below(self, value: object, key: str, depth: int, *, inside: bool) -> None:
+    def _below(self, value: object, key: str, home: str, depth: int, *, inside: bool) -> None:
         entries = self._entries(value, key, inside=inside)
         if entries is None:
             self.found.facts[key] = value
@@ -132,10 +135,13 @@ class _Walk:
         if id(value) in self._above:
             raise CheckpointError(f"it holds itself at {key[:80]}")
         self._above.add(id(value))
+        within = inside or is_module(value)
         for name, item in entries:
-            self.visit(
-                item, f"{key}.{name}" if key else name, key, depth + 1, inside=inside or is_module(value)
-            )
+            below = f"{key}.{name}" if key else name
+            if not within and is_training_state(name) and not isinstance(item, torch.Tensor):
+                self.found.set_aside.append(below)
+            else:
+                self.visit(item, below, home if inside else key, depth + 1, inside=within)
         self._above.discard(id(value))
 
     def _entries(self, value: object, key: str, *, inside: bool) -> Iterator[tuple[str, object]] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,17 +17,11 @@ from sspcab_edge.manifest import FileEntry
 from sspcab_export.checkpoints.contents import contents_of
 from sspcab_export.checkpoints.files import PADDLE_SUFFIXES
 from sspcab_export.checkpoints.inert import Stub
+from sspcab_export.checkpoints.keys import tidy
 from sspcab_export.checkpoints.pickles import Damaged
 from sspcab_export.checkpoints.torch_files import MAX_BYTES, load_torch_file
 
 __all__ = ["Checkpoint", "Part", "read_checkpoint"]
-
-_WRAPPERS = frozenset({"model_state_dict", "state_dict"})
-"""Keys around a whole state dict that are no part of its keys."""
-
-_NOT_WEIGHTS = frozenset(
-    {"callbacks", "loops", "lr_schedulers", "optimizer", "optimizer_state_dict", "optimizer_states"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +30,24 @@ class Part:
 
     Attributes:
         path: The file.
-        tensors: Its tensors, by dotted key (nested dicts are joined with dots).
+        tensors: Its weights by dotted name (nested dicts are joined with dots), without what wrappers and
+            containers put into names, and without what no output depends on.
         facts: Everything else in it, by dotted key: numbers, strings, stubs of absent classes.
+        held: All tensors, by their keys in the file.
+        homes: Path of the dict or whole module that each of these lies in, by its key.
+        names: Key in the file of every one of ``tensors`` that has another name there.
+        modules: Class of every whole module, by its path in the file.
+        set_aside: Keys in the file of what is not among ``tensors``.
     """
 
     path: Path
     tensors: Mapping[str, torch.Tensor]
     facts: Mapping[str, object]
+    held: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    homes: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
+    set_aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,16 @@ class Checkpoint:
         Raises:
             CheckpointError: Two parts have the same key.
         """
-        merged: dict[str, torch.Tensor] = {}
-        for part in self.parts:
-            for key, tensor in part.tensors.items():
-                if key in merged:
-                    raise CheckpointError(f"{self.parts[0].path} and {part.path} both hold {key!r}")
-                merged[key] = tensor
-        return merged
+        return _merged(self.parts, [part.tensors for part in self.parts])
+
+    @property
+    def held(self) -> dict[str, torch.Tensor]:
+        """The tensors of all parts by their keys in the files.
+
+        Raises:
+            CheckpointError: Two parts have the same key.
+        """
+        return _merged(self.parts, [part.held for part in self.parts])
 
     @property
     def facts(self) -> dict[str, object]:
@@ -100,6 +108,16 @@ def read_checkpoint(files: Sequence[Path]) -> Checkpoint:
     )
 
 
+def _merged(parts: Sequence[Part], tensors: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    merged: dict[str, torch.Tensor] = {}
+    for part, held in zip(parts, tensors, strict=True):
+        for key, tensor in held.items():
+            if key in merged:
+                raise CheckpointError(f"{parts[0].path} and {part.path} both hold {key!r}")
+            merged[key] = tensor
+    return merged
+
+
 def _read_part(path: Path) -> Part:
     suffix = path.suffix.lower()
     if suffix == ".pdopt":
@@ -107,8 +125,6 @@ def _read_part(path: Path) -> Part:
             f"{path} holds the state of an optimiser: give {path.with_suffix('.pdparams').name}, the weights"
         )
     loaded = _load_safetensors(path) if suffix == ".safetensors" else load_torch_file(path)
-    if isinstance(loaded, dict):
-        loaded = {name: value for name, value in loaded.items() if name not in _NOT_WEIGHTS}
     try:
         contents = contents_of(loaded, paddle=suffix in PADDLE_SUFFIXES)
     except (CheckpointError, Damaged) as error:
@@ -117,16 +133,17 @@ def _read_part(path: Path) -> Part:
         raise CheckpointError(
             f"{path} holds no weights but {_kind(loaded)}: save torch.save(model.state_dict())"
         )
+    tidied = tidy(contents.tensors, contents.homes)
     return Part(
         path,
-        {_without_wrapper(key): tensor for key, tensor in contents.tensors.items()},
-        {_without_wrapper(key): value for key, value in contents.facts.items()},
+        tidied.tensors,
+        contents.facts,
+        held=contents.tensors,
+        homes=contents.homes,
+        names=tidied.held,
+        modules=contents.modules,
+        set_aside=(*contents.set_aside, *tidied.set_aside),
     )
-
-
-def _without_wrapper(key: str) -> str:
-    head, _, rest = key.partition(".")
-    return rest if head in _WRAPPERS and rest else key
 
 
 def _kind(loaded: object) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 
-from sspcab_edge.errors import HostError
-from sspcab_export.checkpoints import Checkpoint
+from sspcab_edge.errors import HostError, OptionError
+from sspcab_export.checkpoints import Checkpoint, Part
+from sspcab_export.checkpoints.match import choose, lies, places, shown
 from sspcab_export.hosts.base import HostOptions, LoadedHost, refuse_unused
 
 __all__ = ["HOSTS", "HostOptions", "LoadedHost", "load_host"]
@@ -18,8 +21,9 @@ HOSTS: dict[str, str] = {
     "background-agnostic": "sspcab_export.hosts.background_agnostic",
     "cutpaste": "sspcab_export.hosts.cutpaste",
 }
-"""Name in manifests -> module with ``recognise(checkpoint) -> bool``, ``load(checkpoint, options)`` and
-``OPTIONS``, the names of those in :class:`HostOptions` that it looks at.
+"""Name in manifests -> module with ``recognise(checkpoint) -> bool``, ``networks(tensors)``, the prefixes
+under which each of its networks lies, ``load(checkpoint, options)``, and ``OPTIONS``, the names of those in
+:class:`HostOptions` that it looks at.
 
 Asked in this order: a special layout stands before the general one that it resembles.
 """
@@ -35,9 +39,13 @@ def load_host(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
     for name, module in HOSTS.items():
         host: ModuleType = importlib.import_module(module)
         if host.recognise(checkpoint):
-            refuse_unused(options, host.OPTIONS, f"the host {name}")
-            loaded: LoadedHost = host.load(checkpoint, options)
-            return loaded
+            refuse_unused(options, host.OPTIONS | {"weights_key"}, f"the host {name}")
+            chosen, notes = _choose(checkpoint, host, options.weights_key)
+            loaded: LoadedHost = host.load(chosen, options)
+            told = {"weights-key": ", ".join(options.weights_key)} if options.weights_key else {}
+            return replace(
+                loaded, assumptions=(*notes, *loaded.assumptions), overrides={**loaded.overrides, **told}
+            )
     keys = list(checkpoint.tensors)
     shown = ", ".join(keys[:3])
     raise HostError(
@@ -45,3 +53,27 @@ def load_host(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
         f"its {len(keys)} weights are named {shown}, ...; give the code of its network with --factory "
         "package.module:function, or the network as ONNX"
     )
+
+
+def _choose(
+    checkpoint: Checkpoint, host: ModuleType, asked: Sequence[str]
+) -> tuple[Checkpoint, tuple[str, ...]]:
+    """The checkpoint with one copy of each network of a host, and what was left out, in words."""
+    parts: list[Part] = []
+    notes: list[str] = []
+    there: list[str] = []
+    for part in checkpoint.parts:
+        networks = host.networks(part.tensors)
+        where = str(part.path)
+        there += places(part.names, networks, part.tensors)
+        tensors, said = choose(part.tensors, part.names, networks, asked, where)
+        parts.append(replace(part, tensors=tensors))
+        notes += said
+        if part.set_aside:
+            notes.append(f"no output depends on {shown(part.set_aside)}: left out")
+    if wrong := [key for key in asked if not any(lies(place, [key]) for place in there)]:
+        raise OptionError(
+            f"--weights-key is {wrong[0]}, but the weights in {checkpoint.parts[0].path} lie at "
+            f"{', '.join(dict.fromkeys(there))}"
+        )
+    return replace(checkpoint, parts=tuple(parts)), tuple(notes)

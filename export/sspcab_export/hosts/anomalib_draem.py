@@ -18,7 +18,7 @@ from sspcab_edge.front_end_spec import Preprocess
 from sspcab_export.checkpoints import Checkpoint
 from sspcab_export.checkpoints.inert import Stub
 from sspcab_export.hosts.base import HostOptions, LoadedHost, Normalisation
-from sspcab_export.hosts.draem_loading import OPTIONS, load_draem, mean_filter
+from sspcab_export.hosts.draem_loading import OPTIONS, load_draem, mean_filter, networks
 from sspcab_export.hosts.draem_network import (
     DEFAULT_SIZE,
     IMAGENET_MEAN,
@@ -27,7 +27,7 @@ from sspcab_export.hosts.draem_network import (
     DraemSemantics,
 )
 
-__all__ = ["OPTIONS", "load", "recognise"]
+__all__ = ["OPTIONS", "load", "networks", "recognise"]
 
 _NETWORK = "reconstructive_subnetwork."
 

@@ -9,7 +9,7 @@ upsampling.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,11 +23,11 @@ from sspcab_export.block import check_map_size
 from sspcab_export.checkpoints import Checkpoint
 from sspcab_export.contract.inputs import GREY_WEIGHTS
 from sspcab_export.hosts.base import HostOptions, LoadedHost, VideoInputs
-from sspcab_export.hosts.draem_loading import DEFAULT_DILATION, find_prefix
+from sspcab_export.hosts.draem_loading import DEFAULT_DILATION, find_prefix, find_prefixes
 from sspcab_export.hosts.stages import StageBuilder
 from sspcab_export.hosts.torch_source import DetectorSource
 
-__all__ = ["OPTIONS", "BackgroundAgnostic", "load", "recognise"]
+__all__ = ["OPTIONS", "BackgroundAgnostic", "load", "networks", "recognise"]
 
 OPTIONS = frozenset({"allow_no_block", "dialect", "dilation", "input_size"})
 """What the framework looks at."""
@@ -117,6 +117,11 @@ def recognise(checkpoint: Checkpoint) -> bool:
     keys = checkpoint.tensors
     prefix = [key[: -len(_ANCHOR)] for key in keys if key == _ANCHOR or key.endswith("." + _ANCHOR)]
     return any(f"{one}backward.encoder.0.weight" in keys for one in prefix)
+
+
+def networks(keys: Iterable[str]) -> tuple[list[str]]:
+    """The prefixes of the host's weights."""
+    return (find_prefixes(keys, _ANCHOR),)
 
 
 def load(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:

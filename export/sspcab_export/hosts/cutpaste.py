@@ -8,10 +8,12 @@ fitted to normal frames, or come as arrays.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 import msgspec
+import torch
 
 from sspcab_edge.errors import HostError, OptionError
 from sspcab_edge.front_end_spec import Preprocess
@@ -24,7 +26,7 @@ from sspcab_export.hosts.cutpaste_keys import check_leftovers, find_prefixes, na
 from sspcab_export.hosts.draem_loading import DEFAULT_DILATION
 from sspcab_export.hosts.resnet18 import ResNetBuilder
 
-__all__ = ["DEFAULT_SIZE", "OPTIONS", "load", "recognise"]
+__all__ = ["DEFAULT_SIZE", "OPTIONS", "load", "networks", "recognise"]
 
 OPTIONS = frozenset(
     {"allow_no_block", "bandwidth", "density", "density_arrays", "dialect", "dilation", "input_size"}
@@ -41,6 +43,11 @@ _LEAST_SIDE = 32
 def recognise(checkpoint: Checkpoint) -> bool:
     """Whether a ResNet is in the checkpoint: a 7x7 convolution of three channels, and a first stage."""
     return bool(find_prefixes(checkpoint.tensors))
+
+
+def networks(tensors: Mapping[str, torch.Tensor]) -> tuple[list[str]]:
+    """The prefixes of the ResNet's weights."""
+    return (find_prefixes(tensors),)
 
 
 def load(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:

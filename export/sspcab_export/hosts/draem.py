@@ -7,7 +7,7 @@ from sspcab_edge.front_end_spec import Preprocess
 from sspcab_export.checkpoints import Checkpoint, Part
 from sspcab_export.checkpoints.files import SEGMENTATION_ENDING
 from sspcab_export.hosts.base import HostOptions, LoadedHost
-from sspcab_export.hosts.draem_loading import OPTIONS, find_prefix, load_draem, mean_filter
+from sspcab_export.hosts.draem_loading import OPTIONS, find_prefix, load_draem, mean_filter, networks
 from sspcab_export.hosts.draem_network import (
     DEFAULT_SIZE,
     DISCRIMINATIVE_ANCHOR,
@@ -16,7 +16,7 @@ from sspcab_export.hosts.draem_network import (
     DraemSemantics,
 )
 
-__all__ = ["OPTIONS", "load", "recognise"]
+__all__ = ["OPTIONS", "load", "networks", "recognise"]
 
 
 def recognise(checkpoint: Checkpoint) -> bool:

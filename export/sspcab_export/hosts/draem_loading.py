@@ -22,7 +22,15 @@ from sspcab_export.hosts.draem_network import (
 from sspcab_export.hosts.stages import StageBuilder
 from sspcab_export.hosts.torch_source import DetectorSource
 
-__all__ = ["DEFAULT_DILATION", "OPTIONS", "find_prefix", "load_draem", "mean_filter"]
+__all__ = [
+    "DEFAULT_DILATION",
+    "OPTIONS",
+    "find_prefix",
+    "find_prefixes",
+    "load_draem",
+    "mean_filter",
+    "networks",
+]
 
 OPTIONS = frozenset(
     {"allow_no_block", "dialect", "dilation", "input_size", "normalisation", "resize", "score"}
@@ -33,13 +41,25 @@ DEFAULT_DILATION = 1
 """The paper's d; no checkpoint stores it."""
 
 
+def find_prefixes(keys: Iterable[str], anchor: str) -> list[str]:
+    """What stands before ``anchor`` in every key that ends with it, the shortest first."""
+    found = [key[: -len(anchor)] for key in keys if key == anchor or key.endswith("." + anchor)]
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+
+
+def networks(keys: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The prefixes of DRAEM's reconstructive network, and of its discriminative one."""
+    keys = list(keys)
+    return find_prefixes(keys, RECONSTRUCTIVE_ANCHOR), find_prefixes(keys, DISCRIMINATIVE_ANCHOR)
+
+
 def find_prefix(keys: Iterable[str], anchor: str) -> str | None:
     """What stands before ``anchor`` in the one key that ends with it.
 
     Raises:
         HostError: Several keys do.
     """
-    found = [key[: -len(anchor)] for key in keys if key == anchor or key.endswith("." + anchor)]
+    found = find_prefixes(keys, anchor)
     if len(found) > 1:
         raise HostError(f"the checkpoint holds {anchor} under several prefixes: {', '.join(sorted(found))}")
     return found[0] if found else None

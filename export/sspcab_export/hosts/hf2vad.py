@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,11 +15,11 @@ from sspcab_edge.ports import Array, Entry, object_ports
 from sspcab_export.block import check_map_size
 from sspcab_export.checkpoints import Checkpoint
 from sspcab_export.hosts.base import HostOptions, LoadedHost, VideoInputs
-from sspcab_export.hosts.draem_loading import DEFAULT_DILATION, find_prefix
+from sspcab_export.hosts.draem_loading import DEFAULT_DILATION, find_prefix, find_prefixes
 from sspcab_export.hosts.hf2vad_network import HfVad, HfVadBuilder
 from sspcab_export.hosts.torch_source import DetectorSource
 
-__all__ = ["OPTIONS", "load", "recognise"]
+__all__ = ["OPTIONS", "load", "networks", "recognise"]
 
 OPTIONS = frozenset({"allow_no_block", "dialect", "dilation", "statistics", "weights"})
 """What HF2-VAD looks at."""
@@ -42,6 +42,11 @@ Statistics = tuple[float, float, float, float]
 def recognise(checkpoint: Checkpoint) -> bool:
     """Whether the memory auto-encoder of flow is in the checkpoint."""
     return any(key == _ANCHOR or key.endswith("." + _ANCHOR) for key in checkpoint.tensors)
+
+
+def networks(keys: Iterable[str]) -> tuple[list[str]]:
+    """The prefixes of the host's weights."""
+    return (find_prefixes(keys, _ANCHOR),)
 
 
 def load(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:

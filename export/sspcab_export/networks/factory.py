@@ -17,6 +17,7 @@ from torch import nn
 from sspcab_edge.errors import EdgeError, HostError, OptionError
 from sspcab_edge.manifest import OtherRounding
 from sspcab_export.checkpoints import Checkpoint
+from sspcab_export.checkpoints.match import match
 from sspcab_export.graph import graph_from_torch
 from sspcab_export.networks.base import Expected
 from sspcab_export.networks.exactly import run_otherwise
@@ -25,7 +26,7 @@ from sspcab_export.networks.outputs import NamedOutputs, as_arrays, drop_wrapper
 
 __all__ = ["FactoryNetwork", "load_factory", "make_network"]
 
-_SHOWN = 4
+_UNPACKED = "save the weights before they are quantised or packed"
 
 
 class FactoryNetwork:
@@ -121,61 +122,50 @@ def _working_directory() -> Iterator[None]:
 
 
 def load_factory(
-    factory: str, checkpoint: Checkpoint, assumptions: list[str], dialect: str | None = None
+    factory: str,
+    checkpoint: Checkpoint,
+    assumptions: list[str],
+    dialect: str | None = None,
+    weights_key: Sequence[str] = (),
 ) -> FactoryNetwork:
     """The factory's network with the checkpoint's weights.
 
     Args:
         factory: ``package.module:function``.
-        checkpoint: Holds a state dict; one prefix before all of its keys is taken off.
+        checkpoint: Holds the network's weights, in any container.
         assumptions: Told what was assumed.
         dialect: Must be None: the network's own code decides.
+        weights_key: Where in the checkpoint they lie, where several could be meant.
 
     Raises:
-        OptionError: The factory is not found, or a dialect is given.
+        OptionError: The factory is not found, a dialect is given, or nothing lies at ``weights_key``.
         HostError: The network cannot be made, or its keys or shapes are not those of the checkpoint.
     """
     if dialect is not None:
         raise OptionError("--dialect cannot be given with --factory: the network's own code decides")
     network = make_network(factory)
-    path = checkpoint.parts[0].path
+    path = str(checkpoint.parts[0].path)
     own = network.state_dict()
-    tensors, prefix = _without_prefix(checkpoint.tensors, own)
-    if prefix:
-        assumptions.append(f"weights are named {prefix}* in the checkpoint: the prefix was taken off")
-    missing = [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in tensors if key not in own]
-    if missing or unexpected:
-        parts = [f"it lacks {_shown(missing)}"] if missing else []
-        parts += [f"it has {_shown(unexpected)}, which the network does not"] if unexpected else []
-        raise HostError(f"{path} is not of the network that {factory} makes: {'; '.join(parts)}")
-    for key, tensor in tensors.items():
-        if tensor.shape != own[key].shape:
-            raise HostError(
-                f"{path}: {key} has shape {tuple(tensor.shape)}, {factory} expects {tuple(own[key].shape)}"
-            )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise HostError(f"{path}: {key} holds values that are no finite numbers: the training went wrong")
-    network.load_state_dict(tensors, strict=False)
+    homes = {key: home for part in checkpoint.parts for key, home in part.homes.items()}
+    matched = match(checkpoint.held, homes, own, weights_key, path, factory)
+    assumptions.extend(matched.notes)
+    for key, tensor in matched.tensors.items():
+        _check_values(f"{path}: {key}", tensor, own[key])
+    kinds = {tensor.dtype for tensor in matched.tensors.values() if tensor.is_floating_point()}
+    if other := sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}):
+        assumptions.append(f"weights are stored as {', '.join(other)}: the network runs in float32")
+    network.load_state_dict(matched.tensors, strict=False)
     return FactoryNetwork(network.cpu().float(), factory)
 
 
-def _without_prefix(
-    tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
-) -> tuple[dict[str, torch.Tensor], str]:
-    """The state dict without the one name that DataParallel or Lightning put before all keys; that name."""
-    heads = {key.split(".")[0] for key in tensors}
-    if len(heads) == 1 and not any(key in own for key in tensors):
-        prefix = f"{next(iter(heads))}."
-        short = {key[len(prefix) :]: tensor for key, tensor in tensors.items()}
-        if any(key in own for key in short):
-            return short, prefix
-    return dict(tensors), ""
-
-
-def _shown(keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return ", ".join(keys[:_SHOWN]) + more
+def _check_values(where: str, tensor: torch.Tensor, own: torch.Tensor) -> None:
+    """Refuse numbers that the network cannot have been trained to."""
+    if own.is_floating_point() and not tensor.is_floating_point():
+        raise HostError(f"{where} is {tensor.dtype}, expected real numbers with fractions: {_UNPACKED}")
+    if tensor.is_complex() != own.is_complex():
+        raise HostError(f"{where} is {tensor.dtype}, the network expects {own.dtype}")
+    if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
+        raise HostError(f"{where} holds values that are no finite numbers: the training went wrong")
 
 
 def _said(error: BaseException) -> str:
