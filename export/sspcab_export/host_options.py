@@ -75,8 +75,8 @@ class HostOptions:
     )  # fmt: skip
     weights_key: tuple[str, ...] = option(
         (), "Checkpoint",
-        "Where in CHECKPOINT the weights lie, as model or state_dict.ema, where it holds several of one shape; "
-        "repeat for a host of two networks.", metavar="KEY", by_default="the only ones",
+        "Where in CHECKPOINT the weights lie, as model or state_dict.ema, where it holds several of one "
+        "shape; repeat for a host of two networks.", metavar="KEY", by_default="the only ones",
     )  # fmt: skip
     factory: str | None = option(
         None, "Any network",

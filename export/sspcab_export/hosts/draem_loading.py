@@ -42,9 +42,8 @@ DEFAULT_DILATION = 1
 
 
 def find_prefixes(keys: Iterable[str], anchor: str) -> list[str]:
-    """What stands before ``anchor`` in every key that ends with it, the shortest first."""
-    found = [key[: -len(anchor)] for key in keys if key == anchor or key.endswith("." + anchor)]
-    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+    """What stands before ``anchor`` in every key that ends with it."""
+    return [key[: -len(anchor)] for key in keys if key == anchor or key.endswith("." + anchor)]
 
 
 def networks(keys: Iterable[str]) -> tuple[list[str], list[str]]:

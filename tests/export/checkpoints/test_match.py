@@ -225,7 +225,9 @@ def test_two_names_of_a_tensor_that_differ_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("made", ["old", "new"])
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_weight_normalisation_of_either_form_goes_into_either(tmp_path: Path, saved: str, made: str) -> None:
-    forms = {"old": nn.utils.weight_norm, "new": nn.utils.parametrizations.weight_norm}
+    forms: dict[str, Callable[..., Any]] = {
+        "old": nn.utils.weight_norm, "new": nn.utils.parametrizations.weight_norm,
+    }  # fmt: skip
     one = randomised(forms[saved](nn.Conv2d(3, 4, 3)), 1)
     other = forms[made](nn.Conv2d(3, 4, 3))
     got = matched(tmp_path, one.state_dict(), other)
