@@ -59,21 +59,23 @@ def _choose(
     checkpoint: Checkpoint, host: ModuleType, asked: Sequence[str]
 ) -> tuple[Checkpoint, tuple[str, ...]]:
     """The checkpoint with one copy of each network of a host, and what was left out, in words."""
-    parts: list[Part] = []
-    notes: list[str] = []
-    there: list[str] = []
-    for part in checkpoint.parts:
-        networks = host.networks(part.tensors)
-        where = str(part.path)
-        there += places(part.names, networks, part.tensors)
-        tensors, said = choose(part.tensors, part.names, networks, asked, where)
-        parts.append(replace(part, tensors=tensors))
-        notes += said
-        if part.set_aside:
-            notes.append(f"no output depends on {shown(part.set_aside)}: left out")
+    networks = [host.networks(part.tensors) for part in checkpoint.parts]
+    there = [
+        place
+        for part, found in zip(checkpoint.parts, networks, strict=True)
+        for place in places(part.names, found, part.tensors)
+    ]
     if wrong := [key for key in asked if not any(lies(place, [key]) for place in there)]:
         raise OptionError(
             f"--weights-key is {wrong[0]}, but the weights in {checkpoint.parts[0].path} lie at "
             f"{', '.join(dict.fromkeys(there))}"
         )
+    parts: list[Part] = []
+    notes: list[str] = []
+    for part, found in zip(checkpoint.parts, networks, strict=True):
+        tensors, said = choose(part.tensors, part.names, found, asked, str(part.path))
+        parts.append(replace(part, tensors=tensors))
+        notes += said
+        if part.set_aside:
+            notes.append(f"no output depends on {shown(part.set_aside)}: left out")
     return replace(checkpoint, parts=tuple(parts)), tuple(notes)
