@@ -123,12 +123,14 @@ def check_output(output: Path, force: bool) -> None:
     if not os.access(output.parent, os.W_OK):
         raise OutputError(f"{output.parent} is not writable")
     if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise OutputError(f"{output} exists and is no bundle: choose another output")
+        raise OutputError(f"{output} exists and is no bundle: choose another output with -o")
     if output.is_dir() and any(output.iterdir()):
         if not is_bundle(output):
-            raise OutputError(f"{output} is a folder with other content: choose another output")
+            raise OutputError(f"{output} is a folder with other content: choose another output with -o")
         if not force:
-            raise OutputError(f"{output} exists already: choose another output, or replace it with --force")
+            raise OutputError(
+                f"{output} exists already: choose another output with -o, or replace it with --force"
+            )
 
 
 @contextmanager

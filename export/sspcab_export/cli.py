@@ -10,21 +10,25 @@ from typing import Any
 import click
 import msgspec
 
-from sspcab_edge.bundle import Bundle, is_bundle
+from sspcab_edge.bundle import Bundle, check_output, is_bundle
 from sspcab_edge.command import common_options, json_option, run
 from sspcab_edge.errors import EngineError, GateError, MissingPackageError, OptionError
 from sspcab_edge.manifest import Artifact, Precision, Target
+from sspcab_export.checkpoints import bundle_beside, checkpoint_files
 from sspcab_export.command_options import GroupedCommand, GroupedOption, declared_options, take
 from sspcab_export.front_end_options import FrontEndOptions
 from sspcab_export.host_options import HostOptions
 from sspcab_export.options import ExportOptions
 from sspcab_export.progress import ConsoleProgress
+from sspcab_export.summary import print_export, print_plans
 
 __all__ = ["command", "main"]
 
 _EXAMPLES = """
 \b
 Examples:
+  sspcab-export model.pt --target tensorrt
+      the shortest: model-bundle, judged on built-in images, and the plan where a GPU is; says what is missing
   sspcab-export run.pckl -o bundle --calibration good/
       DRAEM's two files (run.pckl, run_seg.pckl), threshold from normal pictures
   sspcab-export model.ckpt -o bundle --target onnx --target openvino --validation mvtec/bottle
@@ -80,7 +84,8 @@ def command(
         _add_to(checkpoint[0], targets, precisions, require_plan, as_json)
         return
     if values["output"] is None:
-        raise click.UsageError("Missing option '-o' / '--output': name the bundle to make.")
+        values["output"] = bundle_beside(checkpoint, checkpoint_files(checkpoint))
+    check_output(values["output"], values["force"])
     if require_plan:
         _require_device()
     # torch's OpenMP threads spin while they wait: on a busy machine that costs several times the work.
@@ -110,7 +115,7 @@ def command(
     if as_json:
         click.echo(json.dumps(report))
         return
-    _print(report, options.sensitivity)
+    print_export(report, options.sensitivity)
 
 
 def _add_to(
@@ -145,7 +150,7 @@ def _add_to(
     click.echo(f"bundle     {path}, release {bundle.manifest.release}")
     click.echo(f"artifacts  {', '.join(report['artifacts'])}")
     click.echo(f"added      {', '.join(added) or 'nothing: it has them already'}")
-    _print_plans(report.get("plans", []))
+    print_plans(report.get("plans", []))
 
 
 def _require_device() -> None:
@@ -188,54 +193,6 @@ def _plans(bundle: Bundle, precisions: tuple[str, ...], require_plan: bool) -> l
         }
         for one in prepared
     ]
-
-
-def _print_plans(plans: list[dict[str, Any]]) -> None:
-    for plan in plans:
-        if plan["reason"] is not None:
-            click.echo(f"{plan['artifact']}: {plan['reason']}")
-        else:
-            how = "built" if plan["built"] else "found in the cache"
-            cost = f"{plan['seconds']:.1f} s, {plan['size_bytes'] / 1e6:.1f} MB"
-            where = f"{plan['device']} with TensorRT {plan['tensorrt']}"
-            click.echo(f"{plan['artifact']}: plan {how} ({cost}), proved on {where}")
-
-
-def _print_sensitivity(name: str, layers: list[dict[str, Any]]) -> None:
-    click.echo(f"sensitivity: each layer at {name} alone, on fit pictures")
-    click.echo(f"{'flips':>7}  {'mean score diff':>15}  {'max':>9}  layer")
-    for layer in layers:
-        flips = "–" if layer["flips"] is None else str(layer["flips"])
-        click.echo(
-            f"{flips:>7}  {layer['mean_abs_score_diff']:>15.2e}  {layer['max_abs_score_diff']:>9.1e}  "
-            f"{layer['layer']}"
-        )
-
-
-def _print(report: dict[str, Any], with_sensitivity: bool) -> None:
-    threshold = report["threshold"]
-    shown = "none" if threshold is None else f"{threshold:.6g} ({report['decision']['policy']})"
-    click.echo(f"bundle     {report['bundle']}")
-    click.echo(f"threshold  {shown}")
-    click.echo("artifact              MB  pictures  flips   bound  score diff   map diff  AUROC")
-    for artifact in report["artifacts"]:
-        parity = artifact["parity"]
-        flips = "–" if parity["flips"] is None else str(parity["flips"])
-        maps = "–" if parity["max_abs_map_diff"] is None else f"{parity['max_abs_map_diff']:.1e}"
-        source, own = parity["auroc_source"], parity["auroc_artifact"]
-        auroc = "–" if source is None else f"{source:.4f} -> {own:.4f}"
-        bound = "–" if parity["flips_upper95"] is None else f"{parity['flips_upper95']:.2%}"
-        name = f"{artifact['target']}-{artifact['precision']}"
-        click.echo(
-            f"{name:<16}{artifact['size_bytes'] / 1e6:>8.1f}  {parity['pictures']:>8}  {flips:>5}  "
-            f"{bound:>6}  {parity['max_abs_score_diff']:>10.1e}  {maps:>9}  {auroc}"
-        )
-        if artifact["float_layers"]:
-            click.echo(f"{'':<16}in float: {', '.join(artifact['float_layers'])}")
-    for form, layers in report["sensitivity"].items() if with_sensitivity else ():
-        _print_sensitivity(form, layers)
-    _print_plans(report.get("plans", []))
-    click.echo(f"next       sspcab-run {report['bundle']} PICTURES")
 
 
 def main() -> None:

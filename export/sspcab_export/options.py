@@ -35,7 +35,8 @@ class ExportOptions:
             fitted to half, int8 ranges are measured on a quarter, the gate judges on the rest.
         validation: Labelled images in a layout of :data:`sspcab_edge.datasets.LAYOUTS`: judged on, and fitted
             to without calibration.
-        output: The bundle folder to make.
+        output: The bundle folder to make; None: the checkpoint's stem and ``-bundle``, in the working
+            directory.
         force: Replace an older bundle at ``output``.
         threshold: The threshold itself, on the source's score scale.
         false_alarm_rate: Share of normal frames that may be flagged.
@@ -75,7 +76,8 @@ class ExportOptions:
     )  # fmt: skip
     output: str | Path | None = option(
         None, "Common", "The bundle to make.", short="-o", metavar="BUNDLE",
-        by_default="none; a bundle given as CHECKPOINT is prepared or added to in place",
+        by_default="the checkpoint's stem and -bundle, here; a bundle given as CHECKPOINT is prepared or "
+        "added to in place",
     )  # fmt: skip
     force: bool = option(False, "Common", "Replace an older bundle at the output, in one step.")
     threshold: float | None = option(

@@ -19,7 +19,7 @@ from sspcab_edge.errors import GateError, HostError, OptionError
 from sspcab_edge.manifest import Gate, Precision, Target
 from sspcab_edge.parity import write_pack
 from sspcab_export.assemble import assemble_manifest, kept_branches, named_blocks, unjudged_artifact
-from sspcab_export.checkpoints import checkpoint_files
+from sspcab_export.checkpoints import bundle_beside, checkpoint_files
 from sspcab_export.examination import Examination, Examined
 from sspcab_export.filming import gather_footage
 from sspcab_export.gates import advice, gate_for, parse_gates, refusal, replay_gate, score_rounding
@@ -77,9 +77,9 @@ def export_with(checkpoint: Given, options: ExportOptions) -> Exported:
     """
     say = options.progress or Silent()
     targets, precisions = options.targets, options.precisions
-    if options.output is None:
-        raise OptionError("no output is named: give --output the bundle to make")
-    out = Path(options.output)
+    given = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
+    files = checkpoint_files(given)
+    out = bundle_beside(given, files) if options.output is None else Path(options.output)
     limits = ThresholdOptions(options.threshold, options.false_alarm_rate, options.quantile)
     check_choice("target", targets, tuple(TARGETS))
     check_choice("precision", precisions, get_args(Precision))
@@ -93,8 +93,7 @@ def export_with(checkpoint: Given, options: ExportOptions) -> Exported:
         )
 
     say.stage("reading the checkpoint")
-    given = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
-    loaded, model = read_model(checkpoint_files(given), options.host, options.name)
+    loaded, model = read_model(files, options.host, options.name)
     say.note(_describe(loaded))
     if loaded.fit is None:
         say.stage("asking the source twice")

@@ -123,11 +123,34 @@ def test_people_get_a_table_and_the_next_command(checkpoint: Path, tmp_path: Pat
     done = run(checkpoint, "--target", "openvino", "-o", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
     assert "openvino-fp32" in done.stdout
-    assert "sspcab-run" in done.stdout
+    assert f"next       sspcab-run {tmp_path / 'bundle'} IMAGES" in done.stdout
+    assert f"sspcab-edge fit {tmp_path / 'bundle'} DIR" in done.stdout
+    assert "verdicts were compared on built-in images; give --calibration DIR" in done.stdout
     assert "not your scene" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["x.pckl"], ["x.pckl", "-o", "b", "--target", "coreml"]])
+def test_the_shortest_command_names_its_bundle_after_the_checkpoint(
+    graph: Path, pictures: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "leather.onnx"
+    source.write_bytes(graph.read_bytes())
+    arguments = [source.name, "--target", "tensorrt", "--allow-no-block"]
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    bundle = Bundle.open(tmp_path / "leather-bundle")
+    assert [artifact.name for artifact in bundle.manifest.artifacts] == ["tensorrt-fp32"]
+    assert bundle.manifest.decision.threshold is None
+    again = run(*arguments, cwd=tmp_path)
+    assert_one_clear_line(again, 1, "leather-bundle exists already: choose another output with -o")
+    assert "--force" in again.stderr
+    assert "reading the checkpoint" not in again.stderr
+    done = run(*arguments, "--calibration", pictures, "--force", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "missing" not in done.stdout
+    assert Bundle.open(tmp_path / "leather-bundle").manifest.decision.policy == "false-alarm-rate"
+
+
+@pytest.mark.parametrize("arguments", [[], ["x.pckl", "-o", "b", "--target", "coreml"]])
 def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from sspcab_edge.errors import CheckpointError
 
-__all__ = ["CHECKPOINT_SUFFIXES", "PADDLE_SUFFIXES", "SEGMENTATION_ENDING", "checkpoint_files"]
+__all__ = [
+    "CHECKPOINT_SUFFIXES",
+    "PADDLE_SUFFIXES",
+    "SEGMENTATION_ENDING",
+    "bundle_beside",
+    "checkpoint_files",
+]
 
 CHECKPOINT_SUFFIXES = (
     ".ckpt", ".onnx", ".pckl", ".pdparams", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".tch", ".ts",
@@ -41,6 +47,21 @@ def checkpoint_files(given: Sequence[str | Path]) -> tuple[Path, ...]:
     if len(files) == 1:
         files = _with_partner(files[0])
     return tuple(dict.fromkeys(files))
+
+
+def bundle_beside(given: Sequence[str | Path], files: Sequence[Path]) -> Path:
+    """What a bundle is called that nobody named: ``<stem>-bundle`` in the working directory.
+
+    Args:
+        given: What the user named; a folder's own name is the stem.
+        files: Those of the checkpoint; the stem is the shortest, which DRAEM's pair shares.
+    """
+    named = Path(given[0])
+    shared = min((path.stem for path in files), key=len)
+    stem = shared.rstrip("_") or shared
+    if len(given) == 1 and named.is_dir():
+        stem = named.resolve().name or stem
+    return Path(f"{stem}-bundle")
 
 
 def _with_partner(path: Path) -> list[Path]:
