@@ -10,7 +10,8 @@ from pathlib import Path
 from sspcab_edge.bundle import file_entry
 from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Model
-from sspcab_export.checkpoints import read_checkpoint
+from sspcab_export.checkpoints import Checkpoint, read_checkpoint
+from sspcab_export.checkpoints.match import one_place
 from sspcab_export.hosts import HostOptions, LoadedHost, load_host
 from sspcab_export.hosts.network import load_network
 from sspcab_export.hosts.onnx_graph import load_onnx
@@ -47,21 +48,44 @@ def read_model(files: Sequence[Path], options: HostOptions, name: str | None) ->
             )
         host = load_network(load_program(files[0], kind, options.trust), options, name="network")
         return host, _identity(files, files[0].stem, host, name)
-    if options.trust is not None:
-        raise OptionError(f"--trust is for programs; {files[0]} is read without running anything in it")
     checkpoint = read_checkpoint(files)
+    if options.trust is not None:
+        return _trusted(checkpoint, options, name)
     if options.factory is not None:
         assumptions: list[str] = []
         key = options.weights_key
         network = load_factory(options.factory, checkpoint, assumptions, options.dialect, key)
         told = {"weights-key": ", ".join(key)} if key else {}
-        host = load_network(
-            network, replace(options, weights_key=()), name="network", assumptions=assumptions
-        )
+        plain = replace(options, weights_key=())
+        host = load_network(network, plain, name="network", assumptions=assumptions)
         host = replace(host, overrides={**host.overrides, **told})
     else:
         host = load_host(checkpoint, options)
     return host, _identity(files, checkpoint.name, host, name)
+
+
+def _trusted(checkpoint: Checkpoint, options: HostOptions, name: str | None) -> tuple[LoadedHost, Model]:
+    """A whole module that the user vouches for, run as it was in a process of its own.
+
+    Raises:
+        CheckpointError: The file is not the one that was vouched for.
+        HostError: Its code cannot be imported, or it holds several modules and none is named.
+        OptionError: It holds no module, or an option is of no use.
+    """
+    paths = [part.path for part in checkpoint.parts]
+    places = dict(checkpoint.parts[0].modules)
+    if len(paths) > 1 or not places or options.factory is not None:
+        raise OptionError(
+            f"--trust is for programs and whole modules; {paths[0]} is read without running anything in it"
+        )
+    if options.dialect is not None:
+        raise OptionError(f"--dialect is of no use for {paths[0]}: the module's own code decides")
+    place = one_place(list(places), options.weights_key, str(paths[0]))
+    assumptions = [f"the module {places[place]} is run as it was saved{f', at {place}' if place else ''}"]
+    program = load_program(paths[0], "module", options.trust, place)
+    plain = replace(options, weights_key=())
+    host = load_network(program, plain, name="network", assumptions=assumptions)
+    return host, _identity(paths, checkpoint.name, host, name)
 
 
 def _identity(files: Sequence[Path], stem: str, host: LoadedHost, name: str | None) -> Model:

@@ -10,7 +10,7 @@ import torch
 from sspcab_edge.errors import CheckpointError
 from sspcab_export.checkpoints.arrays import Array
 from sspcab_export.checkpoints.inert import Stub
-from sspcab_export.checkpoints.keys import is_training_state
+from sspcab_export.checkpoints.keys import is_training_state, is_wrapper
 from sspcab_export.checkpoints.rebuild import Unreadable
 
 __all__ = ["MAX_TENSORS", "Contents", "contents_of", "is_module"]
@@ -150,7 +150,7 @@ class _Walk:
             assert isinstance(value, Stub)
             self.found.facts[key] = value
             if not inside:
-                self.found.modules[key] = value.of
+                self.found.modules[key] = _inside(value).of
             return _module_entries(parts)
         if isinstance(value, Stub) and value.entries:
             value = value.entries
@@ -161,6 +161,18 @@ class _Walk:
         if isinstance(value, (list, tuple)) and len(value) <= _SHORT and any(map(_holds, value)):
             return ((str(number), item) for number, item in enumerate(value))
         return None
+
+
+def _inside(module: Stub) -> Stub:
+    """The module that wrappers are around."""
+    for _ in range(_MAX_DEPTH):
+        parts = _parts_of(module)
+        held = parts["_modules"] if parts else None
+        inner = list(held.items()) if isinstance(held, dict) else []
+        if len(inner) != 1 or not is_wrapper(str(inner[0][0])) or not isinstance(inner[0][1], Stub):
+            break
+        module = inner[0][1]
+    return module
 
 
 def _holds(value: object) -> bool:

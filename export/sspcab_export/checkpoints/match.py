@@ -21,7 +21,7 @@ from sspcab_export.checkpoints.keys import (
     unwrapped,
 )
 
-__all__ = ["Matched", "choose", "lies", "match", "places", "shown"]
+__all__ = ["Matched", "choose", "lies", "match", "one_place", "places", "shown"]
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -111,8 +111,8 @@ def choose(
         if len(prefixes) < 2:
             continue
         below = {
-            prefix: {key[len(prefix) :]: key for key in tensors if key.startswith(prefix)}
-            for prefix in prefixes
+            root: {key[len(root) :]: key for key in tensors if key.startswith(root)}
+            for root in _roots(prefixes)
         }
         common = set.intersection(*(set(found) for found in below.values()))
         candidates = {
@@ -123,7 +123,7 @@ def choose(
             {place: {name: below[at][name] for name in common} for place, at in candidates.items()}, tensors
         )
         told = [one for one in asked if any(lies(place, [one]) for place in candidates)]
-        place = _chosen(groups, told, where, "networks of the same shape")
+        place = _chosen(groups, told, where, "networks of one kind")
         for other, prefix in candidates.items():
             if other != place:
                 inside = prefix and not candidates[place].startswith(prefix)
@@ -131,6 +131,14 @@ def choose(
                     kept.pop(key, None)
                 notes.append(f"weights at {other} are another copy of those at {place}: not used")
     return kept, tuple(notes)
+
+
+def _roots(prefixes: Sequence[str]) -> list[str]:
+    """Prefixes without the segments that all of them end with: what the copies of a whole lie under."""
+    parts = [prefix.split(".")[:-1] for prefix in prefixes]
+    while all(parts) and len({one[-1] for one in parts}) == 1:
+        parts = [one[:-1] for one in parts]
+    return ["".join(f"{part}." for part in one) for one in parts]
 
 
 def places(held: Mapping[str, str], networks: Sequence[Sequence[str]], tensors: Tensors) -> list[str]:
@@ -290,6 +298,17 @@ def _chosen(groups: Sequence[Sequence[str]], asked: Sequence[str], where: str, w
             f"--weights-key {names[0]} or --weights-key {names[1]}"
         )
     return groups[0][0]
+
+
+def one_place(there: Sequence[str], asked: Sequence[str], where: str) -> str:
+    """The place of the one whole module that is meant.
+
+    Raises:
+        HostError: There are several, and none is named.
+        OptionError: Nothing lies where the user says.
+    """
+    names = {place or _TOP: place for place in there}
+    return names[_chosen([[name] for name in names], asked, where, "whole modules")]
 
 
 def lies(place: str, asked: Iterable[str]) -> bool:

@@ -46,12 +46,29 @@ def load_host(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
             return replace(
                 loaded, assumptions=(*notes, *loaded.assumptions), overrides={**loaded.overrides, **told}
             )
-    keys = list(checkpoint.tensors)
-    shown = ", ".join(keys[:3])
-    raise HostError(
-        f"{checkpoint.parts[0].path} is of no known host ({', '.join(HOSTS)}): "
-        f"its {len(keys)} weights are named {shown}, ...; give the code of its network with --factory "
-        "package.module:function, or the network as ONNX"
+    raise HostError(_unknown(checkpoint))
+
+
+def _unknown(checkpoint: Checkpoint) -> str:
+    """What a checkpoint of no known host is, and what to do."""
+    path, keys = checkpoint.parts[0].path, list(checkpoint.tensors)
+    hosts = f"of no known host ({', '.join(HOSTS)})"
+    modules = [of for part in checkpoint.parts for of in part.modules.values()]
+    if not modules:
+        return (
+            f"{path} is {hosts}: its {len(keys)} weights are named {', '.join(keys[:3])}, ...; give the code "
+            "of its network with --factory package.module:function, or the network as ONNX"
+        )
+    said = (
+        f"{path} holds a whole pickled module, {shown(modules)}, of {len(keys)} weights, and is {hosts}: its "
+        "weights are read, its code is not run. Give the code with --factory package.module:function, which "
+        "makes the same network"
+    )
+    if len(checkpoint.parts) > 1 or modules[0].startswith("__main__."):
+        return f"{said}; or give the network as ONNX"
+    return (
+        f"{said}; or, if you know where the file comes from and {modules[0].rpartition('.')[0]} can be "
+        f"imported here, vouch for it: --trust sha256:{checkpoint.source[0].sha256}"
     )
 
 

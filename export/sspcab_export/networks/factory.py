@@ -24,7 +24,7 @@ from sspcab_export.networks.exactly import run_otherwise
 from sspcab_export.networks.onnx_file import THREE_DIMENSIONS
 from sspcab_export.networks.outputs import NamedOutputs, as_arrays, drop_wrapper, named_outputs
 
-__all__ = ["FactoryNetwork", "load_factory", "make_network"]
+__all__ = ["FactoryNetwork", "check_flat", "load_factory", "make_network", "said", "working_directory"]
 
 _UNPACKED = "save the weights before they are quantised or packed"
 
@@ -50,7 +50,7 @@ class FactoryNetwork:
                 raise
             except Exception as error:  # the user's code may raise anything
                 raise HostError(
-                    f"{self.where} fails on a picture {tuple(picture.shape)}: {_said(error)}"
+                    f"{self.where} fails on a picture {tuple(picture.shape)}: {said(error)}"
                 ) from error
         return as_arrays(outputs)
 
@@ -65,7 +65,7 @@ class FactoryNetwork:
         except EdgeError:
             raise
         except Exception as error:  # the user's code may raise anything
-            raise HostError(f"{self.where} fails when it is asked again: {_said(error)}") from error
+            raise HostError(f"{self.where} fails when it is asked again: {said(error)}") from error
         return [as_arrays(outputs) for outputs in given], method
 
     def graph(self, size: Sequence[int], batch: int | None) -> ir.Model:
@@ -88,11 +88,11 @@ def make_network(factory: str) -> nn.Module:
     name, colon, attribute = factory.partition(":")
     if not (name and colon and attribute):
         raise OptionError(f"factory {factory!r} is not understood: expected package.module:function")
-    with _working_directory():
+    with working_directory():
         try:
             module = importlib.import_module(name)
         except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise OptionError(f"factory {factory!r}: {name} cannot be imported: {_said(error)}") from error
+            raise OptionError(f"factory {factory!r}: {name} cannot be imported: {said(error)}") from error
         function = getattr(module, attribute, None)
         if not callable(function):
             raise OptionError(f"factory {factory!r}: {name} has no function {attribute}")
@@ -100,17 +100,26 @@ def make_network(factory: str) -> nn.Module:
             network = function()
         except (Exception, SystemExit) as error:  # likewise
             raise HostError(
-                f"factory {factory!r} raises {_said(error)}; it is called without arguments"
+                f"factory {factory!r} raises {said(error)}; it is called without arguments"
             ) from error
     if not isinstance(network, nn.Module):
         raise HostError(f"factory {factory!r} gives {type(network).__name__}, expected a torch.nn.Module")
-    if any(isinstance(part, (nn.Conv3d, nn.ConvTranspose3d)) for part in network.modules()):
-        raise HostError(THREE_DIMENSIONS.format(where=f"the network of {factory}"))
+    check_flat(network, f"the network of {factory}")
     return network
 
 
+def check_flat(network: nn.Module, where: str) -> None:
+    """Refuse a network for volumes.
+
+    Raises:
+        HostError: It is one.
+    """
+    if any(isinstance(part, (nn.Conv3d, nn.ConvTranspose3d)) for part in network.modules()):
+        raise HostError(THREE_DIMENSIONS.format(where=where))
+
+
 @contextlib.contextmanager
-def _working_directory() -> Iterator[None]:
+def working_directory() -> Iterator[None]:
     """Modules of the working directory are found, as with ``python -m``."""
     here = os.getcwd()
     sys.path.insert(0, here)
@@ -168,6 +177,7 @@ def _check_values(where: str, tensor: torch.Tensor, own: torch.Tensor) -> None:
         raise HostError(f"{where} holds values that are no finite numbers: the training went wrong")
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """An error in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

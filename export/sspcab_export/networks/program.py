@@ -1,4 +1,4 @@
-"""A network that is a program: ``torch.export`` (.pt2) or TorchScript.
+"""A network that is a program: ``torch.export`` (.pt2), TorchScript, or a whole module that was pickled.
 
 Loading such a file runs what is in it, so it is loaded only where the user vouches for its very bytes, and
 only in a child process, which never gets anything from here but pictures.
@@ -31,8 +31,10 @@ from sspcab_export.networks.wire import Ended, Message, receive, send
 
 __all__ = ["ProgramKind", "ProgramNetwork", "load_program", "program_kind"]
 
-ProgramKind = Literal["pt2", "torchscript"]
-_NAMES: dict[ProgramKind, str] = {"pt2": "torch.export", "torchscript": "TorchScript"}
+ProgramKind = Literal["pt2", "torchscript", "module"]
+_NAMES: dict[ProgramKind, str] = {
+    "module": "pickled PyTorch", "pt2": "torch.export", "torchscript": "TorchScript",
+}  # fmt: skip
 MAX_BYTES = 4 * 1024**3
 """Largest program that is read, in bytes."""
 
@@ -44,12 +46,13 @@ class ProgramNetwork:
         data: The program's bytes.
         kind: What they are.
         where: Its file.
+        place: Dotted path of a pickled module in it; None for other kinds.
 
     Raises:
         HostError: The program cannot be loaded, or does not take one picture.
     """
 
-    def __init__(self, data: bytes, kind: ProgramKind, where: str) -> None:
+    def __init__(self, data: bytes, kind: ProgramKind, where: str, place: str | None = None) -> None:
         self.where = where
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         environment = {
@@ -64,7 +67,7 @@ class ProgramNetwork:
         )
         self._close = weakref.finalize(self, _end, self._child, self._log)
         try:
-            described = self._ask(Message({"do": "load", "kind": kind}, blob=data)).head
+            described = self._ask(Message({"do": "load", "kind": kind, "place": place}, blob=data)).head
         except HostError:
             self.close()
             raise
@@ -167,13 +170,16 @@ def program_kind(path: Path) -> ProgramKind | None:
     return None
 
 
-def load_program(path: Path, kind: ProgramKind, trust: str | None) -> ProgramNetwork:
+def load_program(
+    path: Path, kind: ProgramKind, trust: str | None, place: str | None = None
+) -> ProgramNetwork:
     """Start a program that the user vouches for.
 
     Args:
         path: Its file.
-        kind: As :func:`program_kind` tells.
+        kind: As :func:`program_kind` tells, or ``module``.
         trust: ``sha256:`` and the digest of the file.
+        place: Dotted path of a pickled module in it; None for other kinds.
 
     Raises:
         CheckpointError: No trust is given, or it is in other bytes; or the file is too large.
@@ -196,4 +202,4 @@ def load_program(path: Path, kind: ProgramKind, trust: str | None) -> ProgramNet
         raise OptionError(f"trust {trust!r} is not understood: expected sha256: and 64 hexadecimal digits")
     if trust.lower() != digest:
         raise CheckpointError(f"{path} has {digest}, expected {trust}: it is not the file you vouched for")
-    return ProgramNetwork(data, kind, str(path))
+    return ProgramNetwork(data, kind, str(path), place)

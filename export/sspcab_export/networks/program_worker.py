@@ -21,6 +21,7 @@ from sspcab_export.graph import graph_from_program, graph_from_script
 from sspcab_export.networks.exactly import run_otherwise
 from sspcab_export.networks.onnx_file import THREE_DIMENSIONS
 from sspcab_export.networks.outputs import NamedOutputs, as_arrays, drop_wrapper, named_outputs
+from sspcab_export.networks.pickled_module import unpickled
 from sspcab_export.networks.wire import Ended, Message, receive, send
 
 __all__ = ["main"]
@@ -105,6 +106,22 @@ class _Scripted:
         return model
 
 
+class _Pickled:
+    """What ``torch.save`` wrote of a whole module."""
+
+    def __init__(self, data: bytes, place: str) -> None:
+        self.network = unpickled(data, place)
+
+    def facts(self) -> Mapping[str, int | None]:
+        return {}
+
+    def run(self, picture: torch.Tensor) -> dict[str, torch.Tensor]:
+        return named_outputs(self.network.module(picture))
+
+    def graph(self, size: tuple[int, ...], batch: int | None) -> ir.Model:
+        return self.network.graph(size, batch)
+
+
 _KINDS: Mapping[str, Callable[[bytes], _Program]] = {"pt2": _Exported, "torchscript": _Scripted}
 
 
@@ -133,7 +150,10 @@ def main() -> None:
 def _answer(program: _Program | None, message: Message) -> tuple[_Program | None, Message]:
     head = message.head
     if head["do"] == "load":
-        loaded: _Program = _KINDS[head["kind"]](message.blob)
+        place = head["place"]
+        loaded: _Program = (
+            _KINDS[head["kind"]](message.blob) if place is None else _Pickled(message.blob, place)
+        )
         return loaded, Message(dict(loaded.facts()))
     assert program is not None
     if head["do"] == "run":

@@ -389,7 +389,7 @@ def block_state(path: str, channels: int) -> State:
         (lambda s: s | {"net.5.0.conv1.weight": s[CONV] + 1}, r"net\.5\.0\.conv1\.weight differs from"),
         (
             lambda s: s | {f"ema.{k}": v + 1 for k, v in s.items() if "resnet" in k},
-            r"ema\.resnet18\.conv1\.weight differs from resnet18",
+            r"at \., ema: they differ, say which it is with --weights-key",
         ),
         (lambda s: s | {"net.3.weight": torch.ones(2)}, r"1 weights .*no place for, first net\.3\.weight"),
         (lambda s: s | {"centre": torch.ones(2)}, "no place for, first centre"),
