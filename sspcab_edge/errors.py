@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sspcab_edge.installing import install_command
+
 __all__ = [
     "BundleError",
     "CheckpointError",
@@ -49,12 +51,17 @@ class EdgeError(Exception):
 
 
 class MissingPackageError(EdgeError):
-    """A package that the chosen backend or command needs is not installed."""
+    """A package that the chosen backend or command needs is not installed.
 
-    def __init__(self, package: str, extra: str, needed_for: str) -> None:
-        super().__init__(
-            f"{package} is not installed, needed for {needed_for}: pip install 'sspcab-edge[{extra}]'"
-        )
+    Args:
+        package: The package, or the module that could not be imported.
+        extra: The extra of this project that holds it, or None: it is in none, and called as on the index.
+        needed_for: What needs it.
+    """
+
+    def __init__(self, package: str, extra: str | None, needed_for: str) -> None:
+        install = f"pip install {package}" if extra is None else install_command(extra, package)
+        super().__init__(f"{package} is not installed, needed for {needed_for}: {install}")
         self.package = package
         self.extra = extra
 

@@ -16,6 +16,7 @@ import numpy as np
 from sspcab_edge import __version__
 from sspcab_edge.command import common_options, json_option
 from sspcab_edge.errors import EngineError, OptionError
+from sspcab_edge.installing import install_command
 from sspcab_runtime.cache import cache_folder, write_atomically
 from sspcab_runtime.engines.probe import probe
 from sspcab_runtime.engines.table import ENGINES, engine_class, installed
@@ -119,8 +120,9 @@ def _machine(proc: Path, dev: Path) -> Machine:
 
 def _package(name: str) -> Package:
     extra, needed_for = _PACKAGES[name]
-    install = "pip install sspcab-edge" if extra is None else f"pip install 'sspcab-edge[{extra}]'"
-    return Package(name=name, version=_version(name), needed_for=needed_for, install=install)
+    return Package(
+        name=name, version=_version(name), needed_for=needed_for, install=install_command(extra, name)
+    )
 
 
 def _version(name: str) -> str | None:
@@ -135,7 +137,7 @@ def _version(name: str) -> str | None:
 
 
 def _engine(backend: str) -> Engine:
-    install = f"pip install 'sspcab-edge[{engine_class(backend).extra}]'"
+    install = install_command(engine_class(backend).extra, engine_class(backend).package)
     if not installed(backend):
         return Engine(backend=backend, runs=False, version=None, error="not installed", install=install)
     found = probe(backend)

@@ -189,7 +189,7 @@ def _read_mat(path: Path) -> Bools:
     try:
         scipy_io = importlib.import_module("scipy.io")
     except ModuleNotFoundError as error:
-        raise MissingPackageError("scipy", "export", f"{path}, a MATLAB file") from error
+        raise MissingPackageError("scipy", None, f"{path}, a MATLAB file") from error
     try:
         cells = scipy_io.loadmat(path)["volLabel"].ravel()
         return np.stack([np.asarray(cell, np.float64) != 0 for cell in cells])

@@ -188,7 +188,7 @@ def test_plan_keeps_the_manifests_order(bundle_path: Path, build: Callable[..., 
 
 def test_nothing_installed_says_what_to_install(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sspcab_bench.bundle_suite.installed", lambda backend: False)
-    with pytest.raises(MissingPackageError, match=r"pip install 'sspcab-edge\[onnxruntime\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'onnxruntime>=1\.18'"):
         plan(Bundle.open(bundle_path), BundleOptions())
 
 

@@ -159,8 +159,8 @@ def test_what_is_missing_comes_with_its_command(monkeypatch: pytest.MonkeyPatch)
     (engine,) = report.engines
     assert (engine.runs, engine.error) == (False, "not installed")
     text = doctor.format_report(report)
-    assert "not installed: pip install 'sspcab-edge[openvino]'" in text
-    assert "videos: pip install 'sspcab-edge[video]'" in text
+    assert "not installed: pip install 'openvino>=2025.0'" in text
+    assert "videos: pip install 'av>=17'" in text
     assert "no backend runs here" in text
 
 

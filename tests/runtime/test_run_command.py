@@ -224,7 +224,7 @@ def test_a_backend_that_is_not_installed(
     done = command(RUN, pristine, folder, "--backend", "openvino", env=environment)
     assert done.returncode == 1
     assert "openvino is not installed" in done.stderr
-    assert "pip install 'sspcab-edge[openvino]'" in done.stderr
+    assert "pip install 'openvino>=2025.0'" in done.stderr
     assert command(RUN, pristine, folder, env=environment).returncode == 0, "the other one is taken"
 
 

@@ -74,7 +74,7 @@ def test_missing_backends(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert passed.status == "passed"
     assert missing.status == "missing"
     assert missing.reason is not None
-    assert "pip install 'sspcab-edge[openvino]'" in missing.reason
+    assert "pip install 'openvino>=2025.0'" in missing.reason
     with pytest.raises(MissingPackageError, match="openvino is not installed"):
         verify(bundle, backends=["openvino"])
 

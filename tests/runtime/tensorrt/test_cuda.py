@@ -136,7 +136,7 @@ def test_no_runtime_and_a_wrong_library_are_said(tmp_path: Path) -> None:
 
 def test_without_the_package_its_pip_command_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'sspcab-edge\[tensorrt\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'tensorrt>=10\.3'"):
         importing.import_tensorrt()
     assert "tensorrt is not installed" in str(can_build())
 
