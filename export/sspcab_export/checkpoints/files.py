@@ -66,11 +66,15 @@ def bundle_beside(given: Sequence[str | Path], files: Sequence[Path]) -> Path:
 
 def _with_partner(path: Path) -> list[Path]:
     """A file and, where it lies beside it, the other one of DRAEM's pair; reconstruction first."""
-    if path.stem.endswith(SEGMENTATION_ENDING):
-        partner = path.with_name(path.stem[: -len(SEGMENTATION_ENDING)] + path.suffix)
+    ending = path.stem[-len(SEGMENTATION_ENDING) :]
+    if ending.lower() == SEGMENTATION_ENDING:
+        partner = path.with_name(path.stem.removesuffix(ending) + path.suffix)
         return [partner, path] if partner.is_file() else [path]
-    partner = path.with_name(path.stem + SEGMENTATION_ENDING + path.suffix)
-    return [path, partner] if partner.is_file() else [path]
+    for ending in (SEGMENTATION_ENDING, SEGMENTATION_ENDING.upper()):
+        partner = path.with_name(path.stem + ending + path.suffix)
+        if partner.is_file():
+            return [path, partner]
+    return [path]
 
 
 def _in_folder(folder: Path) -> list[Path]:

@@ -32,7 +32,13 @@ _DATA_NAMES = frozenset(
     | {"inspect._empty", "io.BytesIO", "io.StringIO", "logging.Logger", "logging.RootLogger"}
     | {"logging.getLogger", "optparse.Values", "platform.uname_result", "random.Random", "re._compile"}
     | {"statistics.NormalDist", "string.Template", "time.struct_time", "types.GenericAlias"}
-    | {"types.MappingProxyType", "types.NoneType", "types.SimpleNamespace", "types.UnionType"}
+    | {
+        "types.MappingProxyType",
+        "types.NoneType",
+        "types.SimpleNamespace",
+        "types.UnionType",
+        "zoneinfo.ZoneInfo._unpickle",
+    }
 )
 """Names of other modules of it that only hold data, or rebuild some."""
 
@@ -116,9 +122,9 @@ def _is_data(module: str, root: str, leaf: str) -> bool:
     if root == "builtins":
         made = getattr(builtins, leaf, None) if leaf.isidentifier() else None
         return leaf in _DATA_BUILTINS or (isinstance(made, type) and issubclass(made, BaseException))
-    if "." in leaf:
-        return False
-    return root in _DATA_MODULES or f"{module}.{leaf}" in _DATA_NAMES
+    if f"{module}.{leaf}" in _DATA_NAMES:
+        return True
+    return root in _DATA_MODULES and "." not in leaf
 
 
 def check_call(name: Name) -> None:

@@ -6,10 +6,11 @@ recurses, so that time and memory stay in proportion to the file.
 
 from __future__ import annotations
 
+import io
 import pickletools
 import warnings
 from collections.abc import Callable, Mapping
-from typing import IO
+from typing import IO, cast
 
 from sspcab_export.checkpoints.inert import Name, Stub, check_call, name_of
 
@@ -17,6 +18,8 @@ __all__ = ["MAX_OPERATIONS", "Calls", "Damaged", "Rebuilding", "read_pickle"]
 
 MAX_OPERATIONS = 20_000_000
 """Most operations of one pickle; a network of a thousand weights takes thirty thousand."""
+
+_LARGE = 1 << 16
 
 Calls = Mapping[str, Callable[..., object]]
 
@@ -61,17 +64,40 @@ def read_pickle(
         AsksToRun: The pickle names a function that does things.
         Damaged: It is cut off, no pickle, or larger than any checkpoint.
     """
-    machine = _Machine(calls, persistent)
+    machine, bounded = _Machine(calls, persistent), cast(IO[bytes], _Bounded(stream))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of escapes in strings of random bytes
-            for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
+            for count, (operation, argument, _) in enumerate(pickletools.genops(bounded)):
                 if count > MAX_OPERATIONS:
                     raise Damaged(f"it holds more than {MAX_OPERATIONS} values and operations")
                 machine.step(operation.name, argument)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, EOFError, SyntaxError) as error:
-        raise Damaged(f"its pickle is damaged ({error})") from error
+        raise Damaged("its pickle is cut off or damaged") from error
+    if not machine.stack:
+        raise Damaged("its pickle holds nothing")
     return machine.stack[-1]
+
+
+class _Bounded:
+    """A stream that is asked for no more bytes than it has: a length in a damaged file may be any number."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.readline, self.tell = stream.readline, stream.tell
+        here = stream.tell()
+        self._size = stream.seek(0, io.SEEK_END)
+        stream.seek(here)
+
+    def read(self, size: int) -> bytes:
+        """As the stream does.
+
+        Raises:
+            EOFError: It has fewer bytes.
+        """
+        if size > _LARGE and size > self._size - self._stream.tell():
+            raise EOFError
+        return self._stream.read(size)
 
 
 class _Machine:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from sspcab_export.checkpoints.arrays import ARRAY_CALLS, Array, raw_bytes
-from sspcab_export.checkpoints.inert import AsksToRun, Name, Stub
+from sspcab_export.checkpoints.inert import AsksToRun, Name, Stub, name_of
 from sspcab_export.checkpoints.pickles import Calls, Damaged
 
 __all__ = ["CALLS", "Storage", "Unreadable", "dtype_of", "storage_dtype"]
@@ -204,17 +204,12 @@ def _old_object(kind: object = None, _base: object = None, state: object = None)
 
 def _attribute(owner: object = None, name: object = "", *_: object) -> object:
     """A member of an enumeration or a method of an object, by name: nothing is looked up."""
-    of = owner.full if isinstance(owner, Name) and not _own(owner) else ""
-    if isinstance(owner, Stub):
-        of = owner.of
-    if not of or not isinstance(name, str) or name.startswith("__"):
-        raise AsksToRun("builtins.getattr")
-    return Stub(f"{of}.{name}", (owner,))
-
-
-def _own(name: Name) -> bool:
-    """Whether a name is one of Python's own library whose attributes may do things."""
-    return name.module.split(".")[0] in ("builtins", "copyreg", "_codecs", "functools", "typing")
+    if isinstance(name, str) and not name.startswith("__"):
+        if isinstance(owner, Name):
+            return name_of(owner.module, f"{owner.leaf}.{name}")
+        if isinstance(owner, Stub):
+            return Stub(f"{owner.of}.{name}", (owner,))
+    raise AsksToRun("builtins.getattr")
 
 
 def _type(value: object = None, *more: object) -> object:

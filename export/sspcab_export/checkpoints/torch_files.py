@@ -10,6 +10,7 @@ import io
 import mmap
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +31,12 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 
 _TAR = slice(257, 262)
 _ALIGNMENT = 16
+_BROKEN = (
+    EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+"""What the standard library raises on archives that are damaged, encrypted or packed in unknown ways."""
+
 _LOCAL_HEADER = struct.Struct("<26xHH")
 _REMEDY = "save plain weights, torch.save(model.state_dict())"
 
@@ -50,7 +57,7 @@ def load_torch_file(path: Path) -> object:
             return _load_pickles(file, file.seek(0, io.SEEK_END), outermost=True)
     except AsksToRun as error:
         raise CheckpointError(f"{path} asks to run {error}: refused; {_REMEDY}") from error
-    except (Damaged, OSError, zipfile.BadZipFile, UnicodeError, struct.error) as error:
+    except (Damaged, *_BROKEN) as error:
         raise CheckpointError(
             f"{path} cannot be read, it is damaged or no checkpoint written by torch.save: {error}"
         ) from error
@@ -76,7 +83,7 @@ def _check_container(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except _BROKEN as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if unpacked > MAX_BYTES:
         raise CheckpointError(f"{path} unpacks to {unpacked} bytes, expected at most {MAX_BYTES}")

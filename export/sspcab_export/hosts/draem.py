@@ -55,14 +55,16 @@ def load(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
 def _check_roles(checkpoint: Checkpoint) -> None:
     """Refuse a pair whose names and contents disagree, and half a pair."""
     for part in checkpoint.parts:
-        named_segmentation = part.path.stem.endswith(SEGMENTATION_ENDING)
+        named_segmentation = part.path.stem.lower().endswith(SEGMENTATION_ENDING)
         has_reconstruction, has_segmentation = _holds(part)
         if named_segmentation and has_reconstruction and not has_segmentation:
             raise CheckpointError(
                 f"{part.path} is named as the discriminative network but holds the reconstructive one: "
                 "the two files are swapped; rename them"
             )
-        partner = any(p.path.stem == part.path.stem + SEGMENTATION_ENDING for p in checkpoint.parts)
+        partner = any(
+            p.path.stem.lower() == part.path.stem.lower() + SEGMENTATION_ENDING for p in checkpoint.parts
+        )
         if partner and has_segmentation and not has_reconstruction:
             raise CheckpointError(
                 f"{part.path} is named as the reconstructive network but holds the discriminative one: "

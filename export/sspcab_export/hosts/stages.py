@@ -141,7 +141,12 @@ class StageBuilder:
         tensor = self.tensors[key]
         if length is not None and tuple(tensor.shape) != (length,):
             raise HostError(f"{key} has shape {tuple(tensor.shape)}, expected ({length},)")
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        if not tensor.is_floating_point():
+            raise HostError(
+                f"{key} is {tensor.dtype}, expected real numbers with fractions: save the weights before "
+                "they are quantised or packed"
+            )
+        if not bool(torch.isfinite(tensor).all()):
             raise HostError(f"{key} holds values that are no finite numbers: the training went wrong")
         self.used.add(key)
         return tensor

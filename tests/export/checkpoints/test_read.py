@@ -35,10 +35,11 @@ def test_a_bare_state_dict_is_read_in_both_formats_of_torch(tmp_path: Path) -> N
         assert torch.equal(tensors["encoder.block1.0.weight"], state["encoder.block1.0.weight"])
 
 
-def test_safetensors_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["w.safetensors", "W.SAFETENSORS"])
+def test_safetensors_are_read(tmp_path: Path, name: str) -> None:
     state = weights()
-    save_file(state, tmp_path / "w.safetensors")
-    assert set(read_checkpoint([tmp_path / "w.safetensors"]).tensors) == set(state)
+    save_file(state, tmp_path / name)
+    assert set(read_checkpoint([tmp_path / name]).tensors) == set(state)
 
 
 def test_nested_dicts_become_dotted_keys_and_plain_values_facts(tmp_path: Path) -> None:
@@ -62,6 +63,14 @@ def test_either_file_of_a_pair_both_or_their_folder_name_the_pair(tmp_path: Path
     both = pair(tmp_path)
     for given in ([both[0]], [both[1]], list(both), [both[1], both[0]], [tmp_path]):
         assert set(checkpoint_files(given)) == set(both)
+
+
+def test_a_pair_from_tools_that_write_capitals(tmp_path: Path) -> None:
+    for name in ("RUN.PCKL", "RUN_SEG.PCKL"):
+        torch.save({name: torch.ones(1)}, tmp_path / name)
+    for given in ("RUN.PCKL", "RUN_SEG.PCKL", "."):
+        found = checkpoint_files([tmp_path / given])
+        assert [path.name for path in found] == ["RUN.PCKL", "RUN_SEG.PCKL"]
 
 
 def test_a_folder_with_two_runs_is_ambiguous(tmp_path: Path) -> None:
