@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import os
@@ -19,6 +20,8 @@ from onnx_ir.passes import common as ir_passes
 from torch import nn
 
 from sspcab_edge.errors import GraphError, OutputError
+from sspcab_edge.manifest import FileEntry
+from sspcab_export.external_data import put_data_inside
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -27,6 +30,7 @@ __all__ = [
     "graph_from_script",
     "graph_from_torch",
     "load_graph",
+    "read_graph",
     "save_graph",
 ]
 
@@ -171,38 +175,52 @@ def _quiet() -> Iterator[None]:
 
 
 def load_graph(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES) -> ir.Model:
-    """Read one ONNX file.
+    """Read one ONNX file; see :func:`read_graph`."""
+    return read_graph(path, max_bytes=max_bytes)[0]
+
+
+def read_graph(
+    path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES
+) -> tuple[ir.Model, tuple[FileEntry, ...]]:
+    """Read one ONNX file, with the files beside it that hold its weights, where it has any.
 
     Args:
-        path: The file; everything must be inside it.
-        max_bytes: Refuse larger files.
+        path: The file.
+        max_bytes: Refuse more, of all files together.
+
+    Returns:
+        The graph, which has everything inside, and the files that were read: the ONNX file, then others.
 
     Raises:
-        GraphError: The file is missing, too large, no valid ONNX model, or refers to external data.
+        GraphError: The file is missing, too large, or no valid ONNX model; or it refers to external data that
+            is not in plain files beside it, as declared.
     """
     path = Path(path)
     try:
         size = path.stat().st_size
         if size > max_bytes:
             raise GraphError(f"{path} has {size} bytes, expected at most {max_bytes}")
-        proto = onnx.load_model_from_string(path.read_bytes())
+        data = path.read_bytes()
+        proto = onnx.load_model_from_string(data)
     except OSError as error:
         raise GraphError(f"cannot read {path}: {error.strerror}") from error
     except DecodeError as error:
         raise GraphError(f"{path} is not an ONNX model, or is truncated: {_first_line(error)}") from error
     if not proto.HasField("graph") or not proto.graph.output or not proto.opset_import:
         raise GraphError(f"{path} is not an ONNX model: it has no graph with outputs")
+    own = FileEntry(path=path.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    others = put_data_inside(proto, path, max_bytes - len(data))
     try:
         model = ir.serde.deserialize_model(proto)
-        _check_tensors(model, path)
+        _check_tensors(model)
         ir_passes.CheckerPass()(model)
     except (onnx.checker.ValidationError, ir.serde.SerdeError, ValueError, TypeError, KeyError) as error:
         raise GraphError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
-    return model
+    return model, (own, *others)
 
 
-def _check_tensors(model: ir.Model, path: Path) -> None:
-    """Refuse external data, and tensors whose data does not fill their shape (a ``ValueError``)."""
+def _check_tensors(model: ir.Model) -> None:
+    """Refuse tensors whose data does not fill their shape (a ``ValueError``)."""
     for graph in model.graphs():
         tensors = [value.const_value for value in graph.initializers.values()]
         for node in graph:
@@ -210,11 +228,6 @@ def _check_tensors(model: ir.Model, path: Path) -> None:
                 if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
                     tensors.append(attribute.as_tensor())
         for tensor in tensors:
-            if isinstance(tensor, ir.ExternalTensor):
-                raise GraphError(
-                    f"{path} keeps tensor {tensor.name!r} in the external file {tensor.location!r}: "
-                    "save the model as one file"
-                )
             if tensor is not None and tensor.dtype != ir.DataType.STRING:
                 tensor.numpy()
 

@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, get_args
 import msgspec
 import onnx_ir as ir
 
+from sspcab_edge.block import BlockSpec
 from sspcab_edge.bundle import Bundle, check_output, staging, write_bundle
 from sspcab_edge.errors import GateError, HostError, OptionError
 from sspcab_edge.manifest import Gate, Precision, Target
@@ -122,6 +123,8 @@ def export_with(checkpoint: Given, options: ExportOptions) -> Exported:
             raise HostError(
                 f"no SSPCAB block was found in {model.name}: export it all the same with --allow-no-block"
             )
+        if not loaded.blocks:
+            say.note("; ".join(map(_described, blocks)) or "no block in its graph")
         for text in kept_branches(blocks):
             say.note(text)
         if options.block_form == "reference":
@@ -240,12 +243,15 @@ export = _with_arguments(export_with, ExportOptions)
 
 
 def _describe(host: LoadedHost) -> str:
-    blocks = "; ".join(
-        f"block at {b.path or 'the root'}: {b.dialect}, k'={b.kernel}, d={b.dilation}, r={b.reduction}, "
-        f"{b.channels} channels"
-        for b in host.blocks
+    """The host, with the blocks that its checkpoint tells of; those of others are known from their graph."""
+    return "; ".join([f"host {host.name}", *map(_described, host.blocks)])
+
+
+def _described(block: BlockSpec) -> str:
+    return (
+        f"block at {block.path or 'the root'}: {block.dialect}, k'={block.kernel}, d={block.dilation}, "
+        f"r={block.reduction}, {block.channels} channels"
     )
-    return f"host {host.name}; {blocks or 'no block'}"
 
 
 def _step(say: Progress, of: int, done: int) -> None:

@@ -34,13 +34,14 @@ def read_model(files: Sequence[Path], options: HostOptions, name: str | None) ->
         HostError: No host recognises it, or it contradicts itself.
         OptionError: An option cannot be met, is missing, or is of no use here.
     """
+    graphs = [path for path in files if path.suffix.lower() == ".onnx"]
+    if graphs:
+        host = load_onnx(graphs[0], options)
+        _check_read(graphs[0], host, files)
+        return host, _identity(graphs, graphs[0].stem, host, name)
     kinds = [program_kind(path) for path in files]
-    alone = any(path.suffix.lower() == ".onnx" for path in files) or any(kinds)
-    if alone and len(files) > 1:
+    if any(kinds) and len(files) > 1:
         raise OptionError(f"{len(files)} files given, expected one ONNX file or program alone")
-    if files[0].suffix.lower() == ".onnx":
-        host = load_onnx(files[0], options)
-        return host, _identity(files, files[0].stem, host, name)
     if (kind := kinds[0]) is not None:
         if options.factory is not None or options.dialect is not None:
             raise OptionError(
@@ -88,8 +89,23 @@ def _trusted(checkpoint: Checkpoint, options: HostOptions, name: str | None) -> 
     return host, _identity(paths, checkpoint.name, host, name)
 
 
+def _check_read(path: Path, host: LoadedHost, files: Sequence[Path]) -> None:
+    """Refuse files beside an ONNX file that it does not refer to.
+
+    Raises:
+        OptionError: There is one.
+    """
+    read = {(path.parent / entry.path).resolve() for entry in host.files}
+    for file in files:
+        if file.resolve() not in read:
+            raise OptionError(
+                f"{len(files)} files given, expected one ONNX file or program alone: "
+                f"{path} has no data in {file}"
+            )
+
+
 def _identity(files: Sequence[Path], stem: str, host: LoadedHost, name: str | None) -> Model:
-    source = tuple(file_entry(path, path.name) for path in files)
+    source = host.files or tuple(file_entry(path, path.name) for path in files)
     digest = source[0].sha256
     if len(source) > 1 or files[0].suffix.lower() != ".onnx":
         digest = hashlib.sha256("\n".join(entry.sha256 for entry in source).encode()).hexdigest()

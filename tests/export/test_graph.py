@@ -202,14 +202,6 @@ def test_a_file_over_the_limit_is_refused(good: Path) -> None:
         load_graph(good, max_bytes=1000)
 
 
-def test_external_data_is_refused(good: Path, tmp_path: Path) -> None:
-    proto = onnx.load(good)
-    path = tmp_path / "external.onnx"
-    onnx.save(proto, path, save_as_external_data=True, location="w.bin", size_threshold=0)
-    with pytest.raises(GraphError, match=r"keeps tensor '\w+' in the external file 'w\.bin'"):
-        load_graph(path)
-
-
 def test_external_data_in_a_constant_is_refused(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y)'

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from sspcab_edge.block import BlockSpec
 from sspcab_edge.front_end_spec import Preprocess
-from sspcab_edge.manifest import OtherRounding
+from sspcab_edge.manifest import FileEntry, OtherRounding
 from sspcab_edge.ports import Array, Entry, Port
 from sspcab_export.host_options import DensityKind, HostOptions, Normalisation, refuse_unused
 
@@ -80,6 +80,8 @@ class LoadedHost:
         video: What it takes, where that is no single frame; ``preprocess`` is then the size of a clip's
             frames or of an object's crop.
         score: How the score follows from the map, as manifests say it; None where that is not known.
+        files: What it was read from, with the digests of the bytes that were used; empty where the files that
+            the user named are all there is.
     """
 
     name: str
@@ -94,3 +96,4 @@ class LoadedHost:
     fit: Callable[[Sequence[Entry], Callable[[int], None]], LoadedHost] | None = None
     score: str | None = None
     video: VideoInputs | None = None
+    files: tuple[FileEntry, ...] = ()

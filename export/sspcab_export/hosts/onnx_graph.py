@@ -7,6 +7,7 @@ outputs are taken without being told.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sspcab_edge.errors import GraphError, HostError, OptionError
 from sspcab_edge.front_end_spec import Preprocess
 from sspcab_edge.manifest import OtherRounding
 from sspcab_edge.ports import Array
-from sspcab_export.graph import load_graph
+from sspcab_export.graph import read_graph
 from sspcab_export.hosts.base import HostOptions, LoadedHost, Scored, refuse_unused
 from sspcab_export.hosts.network import load_network
 from sspcab_export.networks.onnx_file import (
@@ -92,13 +93,13 @@ def load_onnx(path: Path, options: HostOptions) -> LoadedHost:
     for name, value in (("dialect", options.dialect), ("factory", options.factory), ("trust", options.trust)):
         if value is not None:
             raise OptionError(f"--{name} cannot be given for {path}: the graph itself tells it")
-    model = load_graph(path)
+    model, files = read_graph(path)
     check_operators(model, str(path))
     picture = picture_input(model, str(path))
     shape = [] if picture.shape is None else list(picture.shape)
     if picture.dtype == ir.DataType.UINT8 and len(shape) == 4 and shape[3] == 3:
-        return _contract(path, model, picture, shape, options)
-    return load_network(OnnxNetwork(model, str(path)), options, name="onnx")
+        return replace(_contract(path, model, picture, shape, options), files=files)
+    return replace(load_network(OnnxNetwork(model, str(path)), options, name="onnx"), files=files)
 
 
 def _contract(

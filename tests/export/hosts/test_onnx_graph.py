@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from sspcab_edge.preprocess import decode_picture, prepare
 from sspcab_export import export
 from sspcab_export.hosts import HostOptions
 from sspcab_export.hosts.onnx_graph import load_onnx
+from sspcab_export.progress import Silent
 from sspcab_runtime import Detector
+from sspcab_runtime.inspect import describe
 
 SIZE = 64
 SIZED = (SIZE, SIZE)
@@ -43,6 +46,19 @@ class LikeAnomalib(nn.Module):
         score = ((score - 0.6) / 2 + 0.5).clamp(0, 1)
         anomaly = ((anomaly - 0.6) / 2 + 0.5).clamp(0, 1)
         return score, score > 0.5, anomaly[:, None], anomaly[:, None] > 0.5
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.lines.append(name)
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def network(block: nn.Module) -> AnomalibModel:
@@ -81,10 +97,11 @@ def save(
 def test_the_block_is_folded_and_scores_are_the_same(
     tmp_path: Path, photographs: list[Path], exporter: str, block: nn.Module, dialect: str
 ) -> None:
-    module = network(block)
+    module, told = network(block), Told()
     save(module, tmp_path / "theirs.onnx", exporter, ["score", "map"])
     exported = export(
         tmp_path / "theirs.onnx",
+        progress=told,
         targets=["onnx", "openvino"],
         host=HostOptions(input_size=(SIZE, SIZE)),
         threshold=0.4,
@@ -93,6 +110,10 @@ def test_the_block_is_folded_and_scores_are_the_same(
     (found,) = exported.bundle.manifest.blocks
     assert (found.dialect, found.form, found.kernel) == (dialect, "folded", 1)
     assert (found.dilation, found.reduction) == (2 if dialect == "anomalib" else 1, 8)
+    assert "host onnx" in told.lines
+    assert not any("no block" in line for line in told.lines)
+    assert any(f"{dialect}, k'=1, d={found.dilation}, r=8, 64 channels" in line for line in told.lines)
+    assert re.search(rf"{dialect} +1 +{found.dilation} +8 +64 +folded", describe(exported.bundle))
     folded = onnx.load(tmp_path / "bundle" / "model.fp32.onnx")
     assert not {"Pad", "ScatterND", "Shape"} & {node.op_type for node in folded.graph.node}
     for backend in ("onnxruntime", "openvino"):
@@ -129,8 +150,10 @@ def test_a_graph_without_a_block_needs_the_option(tmp_path: Path) -> None:
         export(tmp_path / "plain.onnx", host=HostOptions(input_size=SIZED), output=tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
     host = HostOptions(allow_no_block=True, input_size=SIZED)
-    exported = export(tmp_path / "plain.onnx", host=host, output=tmp_path / "bundle")
+    told = Told()
+    exported = export(tmp_path / "plain.onnx", host=host, output=tmp_path / "bundle", progress=told)
     assert exported.bundle.manifest.blocks == ()
+    assert "no block in its graph" in told.lines[told.lines.index("making the graph") :]
 
 
 class Small(nn.Module):
@@ -185,14 +208,3 @@ def test_damaged_files_are_one_clear_line(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "bad.onnx").write_bytes(data)
     with pytest.raises(GraphError, match=r"bad\.onnx"):
         load_onnx(tmp_path / "bad.onnx", HostOptions())
-
-
-def test_external_data_is_refused(tmp_path: Path) -> None:
-    module = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Flatten())
-    save(module, tmp_path / "inside.onnx", "legacy", ["score"], dynamic=False)
-    model = onnx.load(tmp_path / "inside.onnx")
-    onnx.save(
-        model, tmp_path / "outside.onnx", save_as_external_data=True, location="w.data", size_threshold=0
-    )
-    with pytest.raises(GraphError, match="external"):
-        load_onnx(tmp_path / "outside.onnx", HostOptions())
