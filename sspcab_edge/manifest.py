@@ -203,7 +203,11 @@ class Calibration(Record, frozen=True, kw_only=True):
 
     ``fingerprint`` is one SHA-256 over the sorted hashes of all pictures that were used; ``ranges``, ``fit``,
     ``judge`` and ``training`` (what the host's density was fitted to) count them by use. ``excluded`` counts
-    those left out, by reason.
+    those left out, by reason. ``correlation`` tells how independent the judged pictures are where both sides
+    show one scene: the largest correlation of a picture's details (noise, mostly) with any that something was
+    fitted to, as the median over them. Separate exposures have less than 0.3, copies up to 1; None: no scene
+    of 8 pictures or more is on both sides. ``cut`` counts near-duplicates in groups that were split because
+    they were too large for one side.
     """
 
     fingerprint: str
@@ -212,6 +216,8 @@ class Calibration(Record, frozen=True, kw_only=True):
     judge: int
     training: int = 0
     excluded: dict[str, int] = msgspec.field(default_factory=dict)
+    correlation: float | None = None
+    cut: int = 0
 
 
 class ParityPack(Record, frozen=True, kw_only=True):

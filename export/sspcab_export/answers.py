@@ -12,7 +12,7 @@ from sspcab_edge.errors import OptionError
 from sspcab_edge.front_end_spec import FrontEndSpec, Preprocess
 from sspcab_edge.manifest import Decision, Rounding
 from sspcab_edge.ports import Entry
-from sspcab_edge.preprocess import decode_picture, prepare
+from sspcab_edge.preprocess import prepare
 from sspcab_edge.protocols import FrontEnd
 from sspcab_export.asking import Asked, Unit, ask, ask_unit
 from sspcab_export.gates import score_rounding
@@ -66,7 +66,7 @@ class Asker:
         front_end = self.open(spec)
         asked = []
         for number, sample in enumerate(samples, 1):
-            pixels = decode_picture(sample.path).pixels
+            pixels = sample.pixels()
             asked.append(ask(self.source, front_end, pixels, _UNITS_A_PICTURE, sample.name))
             self.say.step(number, len(samples))
         return asked
@@ -76,7 +76,7 @@ class Asker:
         return [
             (
                 f"built-in {sample.name}",
-                {"frames": prepare(decode_picture(sample.path).pixels, self.preprocess)},
+                {"frames": prepare(sample.pixels(), self.preprocess)},
             )
             for sample in builtin_samples()
         ]
@@ -165,7 +165,10 @@ def ask_source(
         (_score(one), bool(sample.label))
         for sample, one in zip(intake.labelled_fit, fit_labelled, strict=True)
     ]
-    decision = decide_threshold(limits, [_score(one) for one in fit_normal], labels, checkpoint_threshold)
+    good = [_score(one) for one in fit_normal]
+    if limits.threshold is not None and not intake.normal_fit:  # nothing is fitted: all are judged
+        good = [score for sample, score in own if sample.digest not in gone]
+    decision = decide_threshold(limits, good, labels, checkpoint_threshold)
     texts = tuple(describe(found))
     if found and suspects == "keep":
         texts = tuple(f"{text} (kept, as told)" for text in texts)

@@ -12,7 +12,6 @@ import msgspec
 from sspcab_edge.front_end_spec import FrontEndSpec
 from sspcab_edge.manifest import Calibration, Decision, Gate, Model, Precision, Rounding
 from sspcab_edge.ports import Entry
-from sspcab_edge.preprocess import decode_picture
 from sspcab_edge.protocols import FrontEnd
 from sspcab_export.answers import Asker, ask_source, mixed_units, range_entries
 from sspcab_export.asking import Unit, spread, units_of
@@ -114,14 +113,15 @@ def gather_pictures(
         wants_normal_scores=wanted.limits.wants_normal_scores,
         threshold_given=wanted.limits.threshold is not None,
         for_ranges="int8" in wanted.precisions,
+        fits=wanted.limits.threshold is None or wanted.lower_forms or wanted.framing.levels,
         for_training=loaded.fit is not None,
         training=wanted.training,
     )
     notes = list(intake.notes)
     framing = wanted.framing
     framing.refuse_objects(loaded.name)
-    samples = (*intake.training, *intake.normal_fit, *intake.labelled_fit, *intake.judge)
-    scene = samples if intake.scene == "given" else ()
+    judge = intake.judge if intake.scene == "given" else ()
+    scene = (*intake.training, *intake.normal_fit, *intake.labelled_fit, *judge)
     spec = make_front_end(framing, loaded.preprocess, scene, folder)
     if loaded.fit is not None:
         loaded = _fitted(loaded, model, intake.training, spec, folder, say)
@@ -184,7 +184,7 @@ def _fitted(
     entries = [
         unit
         for sample in samples
-        for unit in units_of(front_end, decode_picture(sample.path).pixels, _TRAINING_UNITS, sample.name)
+        for unit in units_of(front_end, sample.pixels(), _TRAINING_UNITS, sample.name)
     ]
     entries = [entries[n] for n in spread(len(entries), _MOST_TRAINING_UNITS)]
     say.stage(f"fitting the host to {len(samples)} normal pictures")

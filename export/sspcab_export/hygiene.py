@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from sspcab_edge.decision import CLEARANCE, quantiles
 from sspcab_edge.errors import OptionError
+from sspcab_export.near_duplicates import Link, Links, find_links
 from sspcab_export.pictures import Sample
-from sspcab_export.splits import NEAR_DUPLICATE_RMS
 
 __all__ = [
     "MAX_SUSPECT_SHARE",
@@ -107,11 +107,13 @@ class Inspected:
         kept: Those that can be used, in the order given.
         findings: About those left out and about near-duplicates, by kind, then by name.
         notes: On all that were kept: how many, in what light; a line each.
+        links: Which of those that were kept are one exposure.
     """
 
     kept: tuple[Sample, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    links: Links = field(default_factory=lambda: Links((), {}, {}))
 
 
 def inspect_pictures(samples: Sequence[Sample]) -> Inspected:
@@ -127,10 +129,11 @@ def inspect_pictures(samples: Sequence[Sample]) -> Inspected:
             left_out[sample.path] = finding
     left_out |= _copies([sample for sample in samples if sample.path not in left_out])
     kept = tuple(sample for sample in samples if sample.path not in left_out)
-    findings = [*left_out.values(), *_near_duplicates(kept)]
+    links = find_links(kept)
+    findings = [*left_out.values(), *_near_duplicates(kept, links)]
     kinds = list(_WORDS)
     findings.sort(key=lambda finding: (kinds.index(finding.kind), finding.name))
-    return Inspected(kept, tuple(findings), tuple(_notes(kept)))
+    return Inspected(kept, tuple(findings), tuple(_notes(kept)), links)
 
 
 def suspects(scored: Sequence[tuple[Sample, float]]) -> tuple[Finding, ...]:
@@ -225,22 +228,25 @@ def _copies(samples: Sequence[Sample]) -> dict[Path, Finding]:
     return found
 
 
-def _near_duplicates(samples: Sequence[Sample]) -> list[Finding]:
-    """Pictures within :data:`NEAR_DUPLICATE_RMS` of one before them by name, with the nearest of those."""
-    if not samples:
-        return []
+def _near_duplicates(samples: Sequence[Sample], links: Links) -> list[Finding]:
+    """Pictures that are one exposure with one before them by name, with the one of those most alike."""
+    places = {sample.digest: place for place, sample in enumerate(sorted(samples, key=_name))}
     ordered = sorted(samples, key=_name)
-    flat = np.stack([sample.thumbnail.ravel() for sample in ordered])
-    squares = (flat**2).sum(axis=1)
-    found = []
-    for row in range(1, len(ordered)):
-        distances = squares[:row] + squares[row] - 2 * (flat[:row] @ flat[row])
-        nearest = int(np.argmin(distances))
-        rms = math.sqrt(max(float(distances[nearest]), 0.0) / flat.shape[1])
-        if rms <= NEAR_DUPLICATE_RMS:
-            text = f"{rms * 255:.1f}/255 from {ordered[nearest].name}"
-            found.append(Finding("near-duplicate", ordered[row].name, text))
-    return found
+    nearest: dict[int, tuple[int, Link]] = {}
+    for link in links.pairs:
+        first, second = sorted((places[link.first], places[link.second]))
+        nearest.setdefault(second, (first, link))
+    return [
+        Finding("near-duplicate", ordered[place].name, _likeness(ordered[place], ordered[other], link))
+        for place, (other, link) in nearest.items()
+    ]
+
+
+def _likeness(sample: Sample, other: Sample, link: Link) -> str:
+    if link.measured:
+        return f"details correlate by {link.likeness:.2f} with {other.name}"
+    rms = float(np.sqrt(np.square(sample.thumbnail - other.thumbnail).mean()))
+    return f"{rms * 255:.1f}/255 from {other.name}"
 
 
 def _notes(kept: Sequence[Sample]) -> list[str]:

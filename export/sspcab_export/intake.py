@@ -20,6 +20,7 @@ from sspcab_export.hygiene import (
     require_usable,
     suspects,
 )
+from sspcab_export.near_duplicates import TOGETHER, find_links
 from sspcab_export.options import Suspects
 from sspcab_export.pictures import (
     Sample,
@@ -29,7 +30,7 @@ from sspcab_export.pictures import (
     labelled_samples,
     normal_samples,
 )
-from sspcab_export.splits import Split, split_samples
+from sspcab_export.splits import Cut, split_samples
 
 __all__ = [
     "Intake",
@@ -57,6 +58,9 @@ class Intake:
         inspected: What was found in the calibration pictures.
         notes: What should be said.
         training: Normal ones that the host is fitted to before it scores any.
+        correlation: How much of what is judged was seen by what is fitted: see
+            :meth:`~sspcab_export.near_duplicates.Links.correlation`.
+        cut: How many pictures are near-duplicates in groups that had to be split.
     """
 
     normal_fit: tuple[Sample, ...]
@@ -67,6 +71,8 @@ class Intake:
     inspected: Inspected
     notes: tuple[str, ...]
     training: tuple[Sample, ...] = ()
+    correlation: float | None = None
+    cut: int = 0
 
 
 def read_pictures(
@@ -76,6 +82,7 @@ def read_pictures(
     wants_normal_scores: bool,
     threshold_given: bool,
     for_ranges: bool,
+    fits: bool = True,
     for_training: bool = False,
     training: Path | None = None,
 ) -> Intake:
@@ -87,8 +94,10 @@ def read_pictures(
         wants_normal_scores: Whether the threshold has to be fitted to normal ones.
         threshold_given: Whether it needs none at all.
         for_ranges: Whether ranges of int8 are measured.
+        fits: Whether anything at all is fitted to normal ones: a threshold, score maps, levels of tiles.
+            Otherwise all of them are judged.
         for_training: Whether the host has to see normal pictures before it scores any.
-        training: Folder of pictures for that; None: half of ``calibration``.
+        training: Folder of pictures for that, all of it; None: half of ``calibration``.
 
     Raises:
         PictureError: A folder holds no pictures, or one cannot be decoded.
@@ -106,14 +115,17 @@ def read_pictures(
             "this host scores by how far a picture lies from normal ones: give --calibration DIR, "
             "or what its density was fitted to with --density-arrays"
         )
-    if calibration is None and validation is None and training is not None:
-        calibration, training = training, None
     if calibration is None and validation is None:
         if wants_normal_scores:
             raise OptionError("a false-alarm rate or quantile needs normal pictures: give --calibration DIR")
-        note = "no pictures given: judged on built-in natural pictures, not your scene"
+        notes = ["no pictures given: judged on built-in natural pictures, not your scene"]
+        seen_first: Sequence[Sample] = ()
+        if training is not None:
+            seen_first = _training_alone(training, (), notes)
+            notes[0] = "only --training given: judged on built-in natural pictures, not your scene"
+        builtin = tuple(builtin_samples())
         nothing = Inspected((), (), ())
-        return Intake((), (), (), tuple(builtin_samples()), "built-in", nothing, (note,))
+        return Intake((), (), (), builtin, "built-in", nothing, tuple(notes), tuple(seen_first))
     given = normal_samples(calibration) if calibration is not None else Samples((), ())
     everything = given.samples
     inspected = inspect_pictures(everything)
@@ -131,57 +143,80 @@ def read_pictures(
     if repeated:
         notes.append(f"{repeated} pictures of --validation are in --calibration too: left out of judging")
         labelled = [sample for sample in labelled if sample.digest not in seen]
-    seen_first: Sequence[Sample] = ()
-    if for_training:
-        seen_first, normal = _for_training(training, normal, labelled, notes)
-    own = split_samples(normal, _FIT_SHARE, _RANGES_SHARE if for_ranges else 0.0)
-    labels = split_samples(labelled, 0.0 if normal or threshold_given else _FIT_SHARE)
+    links = inspected.links
+    cuts: list[Cut] = []
+    seen_first = ()
+    if for_training and training is not None:
+        seen_first = _training_alone(training, (*normal, *labelled), notes)
+    elif for_training:
+        halves = split_samples(normal, links, _TRAINING_SHARE)
+        notes.append(f"the host is fitted to {len(halves.fit)} of the {len(normal)} calibration pictures")
+        seen_first, normal = halves.fit, halves.judge
+        cuts.extend(halves.cuts)
+    own = split_samples(normal, links, _FIT_SHARE if fits else 0.0, _RANGES_SHARE if for_ranges else 0.0)
+    labels_share = 0.0 if normal or threshold_given else _FIT_SHARE
+    labels = split_samples(labelled, find_links(labelled if labels_share else ()), labels_share)
     notes.extend(conversions([*normal, *labelled]))
     judge = (*own.judge, *labels.judge)
-    if not judge or (normal and not (own.fit and own.judge)):
+    if not judge or (normal and fits and not (own.fit and own.judge)) or (for_ranges and not own.ranges):
         raise OptionError(
-            f"{len(normal) + len(labelled)} pictures cannot both fit the threshold and judge it: "
-            "give more, or ones that are not near-duplicates"
+            f"{len(normal) + len(labelled)} pictures cannot both fit the threshold and judge it"
+            f"{' and measure ranges' if for_ranges else ''}: give more"
         )
-    if for_ranges and not own.ranges:
-        own = _ranges_from_judge(own)
-    judge = (*own.judge, *labels.judge)
-    return Intake(own.fit, labels.fit, own.ranges, judge, "given", inspected, tuple(notes), tuple(seen_first))
+    cuts += [*own.cuts, *labels.cuts]
+    correlation = links.correlation((*seen_first, *own.fit, *own.ranges), own.judge)
+    notes.extend(_dependence(cuts, correlation))
+    return Intake(
+        normal_fit=own.fit,
+        labelled_fit=labels.fit,
+        ranges=own.ranges,
+        judge=judge,
+        scene="given",
+        inspected=inspected,
+        notes=tuple(notes),
+        training=tuple(seen_first),
+        correlation=correlation,
+        cut=sum(cut.pictures for cut in cuts),
+    )
 
 
-def _for_training(
-    folder: Path | None, normal: Sequence[Sample], labelled: Sequence[Sample], notes: list[str]
-) -> tuple[Sequence[Sample], tuple[Sample, ...]]:
-    """Pictures that the host is fitted to, and those that are left for everything else."""
-    if folder is None:
-        halves = split_samples(normal, _TRAINING_SHARE)
-        notes.append(f"the host is fitted to {len(halves.fit)} of the {len(normal)} calibration pictures")
-        return halves.fit, halves.judge
+def _dependence(cuts: Sequence[Cut], correlation: float | None) -> list[str]:
+    """What should be said of pictures on both sides of a split that have something in common."""
+    notes = []
+    for cut in cuts:
+        alike = "they are too few to tell how much those on either side have in common"
+        if cut.likeness is not None:
+            alike = f"details of two that are apart correlate by up to {cut.likeness:.2f}"
+        notes.append(
+            f"{cut.pictures} pictures are near-duplicates of each other, too many for one side: split where "
+            f"they are least alike, and {alike}; what is judged was seen in part, add pictures of other times"
+        )
+    if correlation is not None:
+        apart = "separate exposures" if correlation < TOGETHER else "not independent"
+        notes.append(
+            f"one scene is fitted to and judged: the details of half the judged pictures correlate by "
+            f"{correlation:.2f} or more with some that was fitted to ({apart}; copies have {TOGETHER} to 1)"
+        )
+    return notes
+
+
+def _training_alone(folder: Path, others: Sequence[Sample], notes: list[str]) -> Sequence[Sample]:
+    """All usable pictures of ``folder`` that are not among the others: what the host is fitted to."""
     found = normal_samples(folder)
     inspected = inspect_pictures(found.samples)
     require_usable(inspected, (), 1)
     texts = (*found.notes, *inspected.notes, *describe(inspected.findings))
     notes.extend(f"--training: {text}" for text in texts)
-    others = {sample.digest for sample in (*normal, *labelled)}
-    kept = [sample for sample in inspected.kept if sample.digest not in others]
+    elsewhere = {sample.digest for sample in others}
+    kept = [sample for sample in inspected.kept if sample.digest not in elsewhere]
     if len(kept) < len(inspected.kept):
         notes.append(
             f"{len(inspected.kept) - len(kept)} pictures of --training are among the others: left out"
         )
     if not kept:
         raise OptionError("--training holds no pictures that are not in --calibration or --validation too")
-    return kept, tuple(normal)
-
-
-def _ranges_from_judge(split: Split) -> Split:
-    """Half of the judge pictures for ranges, where near-duplicates left none."""
-    half = len(split.judge) // 2
-    if not half:
-        raise OptionError(
-            "the calibration pictures are near-duplicates of each other: too few remain to measure ranges, "
-            "fit and judge; give pictures that differ"
-        )
-    return Split(split.fit, split.judge[half:], split.judge[:half], split.duplicates)
+    notes.append(f"the host is fitted to all {len(kept)} pictures of --training, and nothing else is")
+    return kept
 
 
 def find_suspects(
@@ -206,9 +241,10 @@ def find_suspects(
 
 def calibration_record(intake: Intake, suspected: int) -> Calibration | None:
     """What the manifest says of the pictures; None where there were none of the user's."""
-    if intake.scene == "built-in":
+    judge = intake.judge if intake.scene == "given" else ()
+    used = (*intake.training, *intake.normal_fit, *intake.labelled_fit, *intake.ranges, *judge)
+    if not used:
         return None
-    used = (*intake.training, *intake.normal_fit, *intake.labelled_fit, *intake.ranges, *intake.judge)
     reasons = Counter(
         finding.kind for finding in intake.inspected.findings if finding.kind != "near-duplicate"
     )
@@ -219,8 +255,10 @@ def calibration_record(intake: Intake, suspected: int) -> Calibration | None:
         fingerprint=fingerprint(used),
         ranges=len(intake.ranges),
         fit=len(intake.normal_fit) + len(intake.labelled_fit),
-        judge=len(intake.judge),
+        judge=len(judge),
         training=len(intake.training),
+        correlation=intake.correlation,
+        cut=intake.cut,
         excluded=excluded,
     )
 

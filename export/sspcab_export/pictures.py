@@ -16,6 +16,7 @@ from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import decode_picture
 
 __all__ = [
+    "DETAIL",
     "Sample",
     "Samples",
     "builtin_samples",
@@ -23,6 +24,9 @@ __all__ = [
     "labelled_samples",
     "normal_samples",
 ]
+
+DETAIL = 64
+"""Side of :attr:`Sample.detail`."""
 
 _THUMBNAIL = 32
 _BUILTIN = Path(__file__).parent / "builtin_pictures"
@@ -37,7 +41,8 @@ class Sample:
         name: Path below the folder it was given in, fit to be printed.
         label: True anomalous, False normal, None unknown.
         digest: SHA-256 of the file.
-        thumbnail: (32, 32, 3) float32 in [0, 1], for finding near-duplicates.
+        thumbnail: (32, 32, 3) float32 in [0, 1], for finding pictures of one scene.
+        detail: (64, 64) uint16, means of luma times 256, for telling copies of one exposure from another.
         converted: What decoding had to convert, in words, or None.
         size: (height, width) in pixels.
     """
@@ -49,6 +54,15 @@ class Sample:
     thumbnail: npt.NDArray[np.float32]
     converted: str | None
     size: tuple[int, int]
+    detail: npt.NDArray[np.uint16]
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """The picture decoded once more: (H, W, 3) uint8 RGB.
+
+        Raises:
+            PictureError: It cannot be decoded any more.
+        """
+        return decode_picture(self.path).pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +132,11 @@ def _sample(path: Path, root: Path, label: bool | None) -> Sample:
         thumbnail=np.asarray(small, dtype=np.float32) / np.float32(255),
         converted=picture.converted,
         size=(picture.pixels.shape[0], picture.pixels.shape[1]),
+        detail=_detail(picture.pixels),
     )
+
+
+def _detail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    means = cv2.resize(luma, (DETAIL, DETAIL), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.rint(means * np.float32(256)), dtype=np.uint16)

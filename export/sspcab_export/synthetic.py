@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.ports import Entry, Port
-from sspcab_edge.preprocess import decode_picture
 from sspcab_export.pictures import builtin_samples
 from sspcab_export.precision.activations import stress_frames
 
@@ -23,10 +22,7 @@ _FASTEST = 64.0
 def builtin_entries(ports: Sequence[Port], seed: int = 0) -> list[Entry]:
     """For every built-in picture one entry: a window of it that moves, and the flow of that motion."""
     rng = np.random.default_rng(seed)
-    return [
-        _moving(decode_picture(sample.path).pixels, ports, rng.uniform(-3, 3, 2), rng)
-        for sample in builtin_samples()
-    ]
+    return [_moving(sample.pixels(), ports, rng.uniform(-3, 3, 2), rng) for sample in builtin_samples()]
 
 
 def foreign_entries(entries: Sequence[Entry]) -> list[Entry]:

@@ -13,7 +13,6 @@ from sspcab_edge.errors import GateError
 from sspcab_edge.manifest import Decision, Gate, Parity
 from sspcab_edge.parity import Comparison, PackItem, judge
 from sspcab_edge.ports import Array, Entry
-from sspcab_edge.preprocess import decode_picture
 from sspcab_edge.protocols import Engine, FrontEnd, Request, Verdict
 from sspcab_export.asking import ask, ask_unit, frame_of
 from sspcab_export.blends import find_blends
@@ -82,7 +81,7 @@ def judge_source(
     judged = []
     room = MAX_MAP_VALUES
     for number, sample in enumerate(samples, 1):
-        asked = ask(source, front_end, decode_picture(sample.path).pixels, 1, sample.name)
+        asked = ask(source, front_end, sample.pixels(), 1, sample.name)
         (unit,) = asked.units
         item = PackItem(sample.name, "picture", unit.entry, unit.score, sample.label, unit.map)
         verdict = asked.verdict
@@ -181,7 +180,7 @@ def _both(detector: Detector, unit: Unit, one: Judged) -> tuple[float, _Map, flo
         got = _merged(detector.engine, detector.front_end, one.request)
         return _score(one.expected), one.expected.map, *got
     if one.sample is not None and one.expected is not None:
-        pixels = decode_picture(one.sample.path).pixels
+        pixels = one.sample.pixels()
         got = artifact_score(detector.engine, detector.front_end, pixels)
         return _score(one.expected), one.expected.map, *got
     assert one.item is not None

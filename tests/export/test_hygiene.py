@@ -66,7 +66,9 @@ def named(findings: Sequence[Finding]) -> dict[str, list[str]]:
 def thumbnail_only(name: str, thumbnail: npt.NDArray[np.floating] | None = None) -> Sample:
     shown = np.random.default_rng(len(name)).random((32, 32, 3)) if thumbnail is None else thumbnail
     digest = hashlib.sha256(name.encode()).hexdigest()
-    return Sample(Path(name), name, False, digest, shown.astype(np.float32), None, (32, 32))
+    luma = cv2.resize((shown @ [0.299, 0.587, 0.114]).astype(np.float32) * 65280, (64, 64))
+    detail = np.rint(luma).clip(0, 65535).astype(np.uint16)
+    return Sample(Path(name), name, False, digest, shown.astype(np.float32), None, (32, 32), detail)
 
 
 def scored(scores: Sequence[float]) -> list[tuple[Sample, float]]:
@@ -351,7 +353,7 @@ def test_a_kind_is_a_line_and_ten_pictures_are_named() -> None:
 def test_the_fingerprint_depends_on_content_alone(contents: list[str], random: object) -> None:
     samples = [thumbnail_only(content) for content in contents]
     renamed = [
-        Sample(Path(f"x{i}"), f"x{i}", None, s.digest, s.thumbnail, "grey", s.size)
+        Sample(Path(f"x{i}"), f"x{i}", None, s.digest, s.thumbnail, "grey", s.size, s.detail)
         for i, s in enumerate(samples)
     ]
     random.shuffle(renamed)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -12,14 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sspcab_edge.errors import PictureError
+from sspcab_export import splits
+from sspcab_export.near_duplicates import find_links
 from sspcab_export.pictures import Sample, conversions, labelled_samples, normal_samples
-from sspcab_export.splits import MAX_RANGES, split_samples
+from sspcab_export.splits import MAX_RANGES, Split
 
 
 def sample(name: str, seed: int, label: bool | None = False, noise: float = 0.0) -> Sample:
     thumbnail = np.random.default_rng(seed).random((32, 32, 3)).astype(np.float32)
     digest = hashlib.sha256(f"{seed} {noise}".encode()).hexdigest()
-    return Sample(Path(name), name, label, digest, thumbnail + np.float32(noise), None, (32, 32))
+    detail = np.random.default_rng(seed).integers(0, 60000, (64, 64)).astype(np.uint16)
+    return Sample(Path(name), name, label, digest, thumbnail + np.float32(noise), None, (32, 32), detail)
+
+
+def split_samples(samples: Sequence[Sample], *shares: float) -> Split:
+    """With links of copies of one seed."""
+    return splits.split_samples(samples, find_links(samples), *shares)
 
 
 @settings(deadline=None)
