@@ -34,6 +34,8 @@ def run(command: click.Command, name: str) -> NoReturn:
             logging.getLogger(name).debug("traceback", exc_info=error)
         one_line = " ".join(str(error).split())
         click.echo(f"{name}: {one_line}", err=True)
+        if error.advice is not None:
+            click.echo(f"  {error.advice}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -48,6 +48,8 @@ class EdgeError(Exception):
     """Base of all errors that sspcab-edge raises on purpose. Its text is one line fit for a user."""
 
     exit_code = 1
+    advice: str | None = None
+    """A command line that would do, to be shown below the text."""
 
 
 class MissingPackageError(EdgeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ from sspcab_export.checkpoints import bundle_beside, checkpoint_files
 from sspcab_export.command_options import GroupedCommand, GroupedOption, declared_options, take
 from sspcab_export.front_end_options import FrontEndOptions
 from sspcab_export.host_options import HostOptions
+from sspcab_export.needs import check_program
 from sspcab_export.options import ExportOptions
 from sspcab_export.progress import ConsoleProgress
 from sspcab_export.summary import print_export, print_plans
@@ -86,6 +88,9 @@ def command(
     if values["output"] is None:
         values["output"] = bundle_beside(checkpoint, checkpoint_files(checkpoint))
     check_output(values["output"], values["force"])
+    nested = {"host": take(HostOptions, values), "front_end": take(FrontEndOptions, values)}
+    options = take(ExportOptions, values, nested)
+    check_program(checkpoint_files(checkpoint), options.host)
     if require_plan:
         _require_device()
     # torch's OpenMP threads spin while they wait: on a busy machine that costs several times the work.
@@ -95,14 +100,8 @@ def command(
     except ModuleNotFoundError as error:
         raise MissingPackageError(str(error.name), "export", "sspcab-export") from error
     progress = ConsoleProgress()
-    nested = {
-        "host": take(HostOptions, values),
-        "front_end": take(FrontEndOptions, values),
-        "progress": progress,
-    }
-    options = take(ExportOptions, values, nested)
     try:
-        exported = export_with(checkpoint, options)
+        exported = export_with(checkpoint, dataclasses.replace(options, progress=progress))
     except GateError as error:
         if as_json and error.report is not None:
             click.echo(msgspec.json.encode(error.report))

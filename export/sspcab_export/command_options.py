@@ -7,9 +7,13 @@ from typing import Any, TypeVar
 
 import click
 
+from sspcab_export.needs import MissingOptions, completed
 from sspcab_export.option_field import GROUPS, Group, options_of
 
-__all__ = ["GroupedCommand", "GroupedOption", "declared_options", "take"]
+__all__ = ["WORDS", "GroupedCommand", "GroupedOption", "declared_options", "take"]
+
+WORDS = "sspcab_export.words"
+"""Where a context's ``meta`` keeps what was typed."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Options = TypeVar("_Options")
@@ -25,6 +29,19 @@ class GroupedOption(click.Option):
 
 class GroupedCommand(click.Command):
     """A command whose ``--help`` shows options in groups."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember the words as they were given, for messages that repeat them."""
+        ctx.meta[WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; where options are missing, complete what was typed with them."""
+        try:
+            return super().invoke(ctx)
+        except MissingOptions as error:
+            error.advice = completed([str(ctx.info_name), *ctx.meta[WORDS]], error.needs)
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for every group that has options."""

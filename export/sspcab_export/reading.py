@@ -11,12 +11,14 @@ from sspcab_edge.bundle import file_entry
 from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Model
 from sspcab_export.checkpoints import Checkpoint, read_checkpoint
+from sspcab_export.checkpoints.kinds import program_kind
 from sspcab_export.checkpoints.match import one_place
 from sspcab_export.hosts import HostOptions, LoadedHost, load_host
 from sspcab_export.hosts.network import load_network
 from sspcab_export.hosts.onnx_graph import load_onnx
+from sspcab_export.needs import check_program
 from sspcab_export.networks.factory import load_factory
-from sspcab_export.networks.program import load_program, program_kind
+from sspcab_export.networks.program import load_program
 
 __all__ = ["read_model"]
 
@@ -47,6 +49,7 @@ def read_model(files: Sequence[Path], options: HostOptions, name: str | None) ->
             raise OptionError(
                 f"{files[0]} is a program: --factory and --dialect are of no use, it holds both"
             )
+        check_program(files, options)
         host = load_network(load_program(files[0], kind, options.trust), options, name="network")
         return host, _identity(files, files[0].stem, host, name)
     checkpoint = read_checkpoint(files)

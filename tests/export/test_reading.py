@@ -14,9 +14,10 @@ import torch
 from onnx import TensorProto, helper, save_model
 from torch import nn
 
-from sspcab_edge.errors import CheckpointError, EdgeError, HostError, OptionError
+from sspcab_edge.errors import CheckpointError, EdgeError, OptionError
+from sspcab_export.checkpoints.kinds import program_kind
 from sspcab_export.hosts import HostOptions
-from sspcab_export.networks.program import program_kind
+from sspcab_export.needs import MissingOptions
 from sspcab_export.reading import read_model
 
 SIDE = 8
@@ -70,7 +71,7 @@ def test_what_a_file_is_is_told_by_its_content(files: dict[str, Path], tmp_path:
         disguised = tmp_path / f"{name}.pth"
         disguised.write_bytes(files[name].read_bytes())
         assert program_kind(disguised) == kind
-        with pytest.raises(CheckpointError, match=f"--trust sha256:{sha256(disguised)}"):
+        with pytest.raises(MissingOptions, match=f"--trust sha256:{sha256(disguised)}"):
             read(disguised, factory=None)
 
 
@@ -92,7 +93,9 @@ def test_weights_with_code_tell_what_was_given_and_assumed(files: dict[str, Path
 
 
 def test_without_code_weights_of_no_known_host_are_refused_with_the_way_out(files: dict[str, Path]) -> None:
-    with pytest.raises(HostError, match=r"of no known host .* weight, bias, .*--factory package\.module"):
+    with pytest.raises(
+        MissingOptions, match=r"of no known host .* weight, bias, .*--factory PACKAGE\.MODULE"
+    ):
         read_model([files["weights"]], HostOptions(), None)
 
 
@@ -109,13 +112,13 @@ def test_without_code_weights_of_no_known_host_are_refused_with_the_way_out(file
             "--factory and --dialect are of no use",
         ),
         (("script",), {"dialect": "official"}, OptionError, "--factory and --dialect are of no use"),
-        (("program",), {}, CheckpointError, "torch.export program: loading it runs what is in it"),
-        (("script",), {}, CheckpointError, "TorchScript program: loading it runs what is in it"),
+        (("program",), {}, MissingOptions, "torch.export program, for images of 8x8. Still needed"),
+        (("script",), {}, MissingOptions, "TorchScript program. Still needed: .* --input-size"),
         (("graph",), {"factory": "conv_of_test:make"}, OptionError, "--factory cannot be given for"),
         (("graph",), {"trust": "sha256:" + "0" * 64}, OptionError, "--trust cannot be given for"),
         (("graph",), {"dialect": "official"}, OptionError, "--dialect cannot be given for"),
         (("weights",), {"trust": "sha256:" + "0" * 64}, OptionError, "--trust is for programs"),
-        (("weights",), {"factory": "conv_of_test:make"}, OptionError, "say with --input-size HxW"),
+        (("weights",), {"factory": "conv_of_test:make"}, MissingOptions, "--input-size HEIGHTxWIDTH"),
     ],
 )
 def test_options_that_are_not_the_files(

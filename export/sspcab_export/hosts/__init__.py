@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
 
-from sspcab_edge.errors import HostError, OptionError
+from sspcab_edge.errors import OptionError
 from sspcab_export.checkpoints import Checkpoint, Part
 from sspcab_export.checkpoints.match import choose, lies, places, shown
 from sspcab_export.hosts.base import HostOptions, LoadedHost, refuse_unused
+from sspcab_export.needs import MissingOptions, code_needs
 
 __all__ = ["HOSTS", "HostOptions", "LoadedHost", "load_host"]
 
@@ -33,7 +34,8 @@ def load_host(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
     """The host that recognises the checkpoint, built and loaded.
 
     Raises:
-        HostError: No host recognises it, it contradicts itself, or it holds no block.
+        HostError: It contradicts itself, or holds no block.
+        MissingOptions: No host recognises it: its code is needed.
         OptionError: An option cannot be met.
     """
     for name, module in HOSTS.items():
@@ -46,29 +48,28 @@ def load_host(checkpoint: Checkpoint, options: HostOptions) -> LoadedHost:
             return replace(
                 loaded, assumptions=(*notes, *loaded.assumptions), overrides={**loaded.overrides, **told}
             )
-    raise HostError(_unknown(checkpoint))
+    raise MissingOptions(_unknown(checkpoint), code_needs(options))
 
 
 def _unknown(checkpoint: Checkpoint) -> str:
-    """What a checkpoint of no known host is, and what to do."""
+    """What a checkpoint of no known host is, and what else could be done."""
     path, keys = checkpoint.parts[0].path, list(checkpoint.tensors)
     hosts = f"of no known host ({', '.join(HOSTS)})"
     modules = [of for part in checkpoint.parts for of in part.modules.values()]
     if not modules:
         return (
-            f"{path} is {hosts}: its {len(keys)} weights are named {', '.join(keys[:3])}, ...; give the code "
-            "of its network with --factory package.module:function, or the network as ONNX"
+            f"{path} is {hosts}: its {len(keys)} weights are named {', '.join(keys[:3])}, ..., and weights "
+            "hold no code. Give the network as ONNX, or its code"
         )
     said = (
         f"{path} holds a whole pickled module, {shown(modules)}, of {len(keys)} weights, and is {hosts}: its "
-        "weights are read, its code is not run. Give the code with --factory package.module:function, which "
-        "makes the same network"
+        "weights are read, its code is not run"
     )
     if len(checkpoint.parts) > 1 or modules[0].startswith("__main__."):
-        return f"{said}; or give the network as ONNX"
+        return f"{said}. Give the network as ONNX, or its code"
     return (
-        f"{said}; or, if you know where the file comes from and {modules[0].rpartition('.')[0]} can be "
-        f"imported here, vouch for it: --trust sha256:{checkpoint.source[0].sha256}"
+        f"{said}. If you know where the file comes from and {modules[0].rpartition('.')[0]} can be imported "
+        f"here, vouch for it, --trust sha256:{checkpoint.source[0].sha256}, or give the code"
     )
 
 

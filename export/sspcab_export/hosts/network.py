@@ -23,6 +23,7 @@ from sspcab_export.contract.scores import Recipe, is_map, is_score, make_score, 
 from sspcab_export.host_options import Colour
 from sspcab_export.hosts.base import HostOptions, LoadedHost, Scored, refuse_unused
 from sspcab_export.hosts.draem_network import IMAGENET_MEAN, IMAGENET_STD
+from sspcab_export.needs import MissingOptions, Need, score_needs, size_need
 from sspcab_export.networks.base import Expected, Network
 from sspcab_export.networks.onnx_file import check_operators, picture_input
 
@@ -42,6 +43,9 @@ OPTIONS = frozenset(
 _SCORE_NAMES = ("score", "pred_score", "anomaly_score")
 _MAP_NAMES = ("map", "anomaly_map")
 _PROBE_SEED = 20211109
+_PROBE_SIZES = ((256, 256), (224, 224), (64, 64), (32, 32), (512, 512))
+"""(height, width) that a network is tried at whose size is not known."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
@@ -127,18 +131,22 @@ def load_network(
         assumptions: What was assumed already.
 
     Raises:
-        HostError: It cannot be run, or what it gives cannot be made a score without being told how.
-        OptionError: An option is missing, or contradicts the network.
+        HostError: It cannot be run.
+        MissingOptions: Its size, or what its score is, has to be told.
+        OptionError: An option contradicts the network.
     """
     refuse_unused(options, OPTIONS, "a network of no known host")
     assumed = list(assumptions)
     expected = network.expected
-    size = _size(network, options)
+    told = _size(network, options)
     spec = _input_spec(network.where, expected, options, assumed)
     if expected.batch not in (None, 1):
         raise HostError(
             f"{network.where} takes {expected.batch} pictures at once, expected 1 or a free batch size"
         )
+    if told is None:
+        raise _missing_size(network, options, spec)
+    size = told
     given = _try(network, spec, size)
     shapes = {output: tuple(array.shape) for output, array in given.items()}
     recipe = _recipe(network.where, options, shapes, (spec.channels, *size))
@@ -170,7 +178,7 @@ def load_network(
     )
 
 
-def _size(network: Network, options: HostOptions) -> tuple[int, int]:
+def _size(network: Network, options: HostOptions) -> tuple[int, int] | None:
     height, width = network.expected.height, network.expected.width
     if height is not None and width is not None:
         if options.input_size not in (None, (height, width)):
@@ -178,11 +186,24 @@ def _size(network: Network, options: HostOptions) -> tuple[int, int]:
                 f"--input-size differs from {height}x{width}, which {network.where} is fixed to"
             )
         return height, width
-    if options.input_size is None:
-        raise OptionError(
-            f"{network.where} takes pictures of any size: say with --input-size HxW what it was trained on"
-        )
     return options.input_size
+
+
+def _missing_size(network: Network, options: HostOptions, spec: InputSpec) -> MissingOptions:
+    """The size, and with it whatever else shows once the network has run at some other."""
+    needs = [size_need()]
+    for size in _PROBE_SIZES:
+        try:
+            given = _try(network, spec, size)
+        except HostError:
+            continue
+        shapes = {output: tuple(array.shape) for output, array in given.items()}
+        try:
+            _recipe(network.where, options, shapes, (spec.channels, *size))
+        except MissingOptions as error:
+            needs += error.needs
+        break
+    return MissingOptions(f"{network.where} takes pictures of any size", needs)
 
 
 def _input_spec(where: str, expected: Expected, options: HostOptions, assumed: list[str]) -> InputSpec:
@@ -254,10 +275,9 @@ def _recipe(where: str, options: HostOptions, shapes: Shapes, picture: tuple[int
     if options.score is None:
         score = next((name for name in _SCORE_NAMES if name in shapes and is_score(shapes[name])), None)
         if score is None:
-            raise HostError(
-                f"{where} gives {_said(shapes)}: which of it is the score is not known; say "
-                "--score output:NAME for one number, --score map-max or map-mean-filter:21 for a map, "
-                "--score error for a reconstruction"
+            raise MissingOptions(
+                f"{where} gives {_said(shapes)}: which of it is the score is not known",
+                score_needs(_proposals(shapes, picture)),
             )
         own = options.map_output or next((name for name in _MAP_NAMES if name in shapes), None)
         recipe = Recipe("output", score, own)
@@ -280,11 +300,23 @@ def _with_source(where: str, recipe: Recipe, shapes: Shapes, picture: tuple[int,
         fits = [name for name, shape in shapes.items() if is_map(shape)]
         what = "a map"
     if len(fits) != 1:
-        raise OptionError(
-            f"{where} gives {_said(shapes)}: {len(fits) or 'none'} of it looks like {what}, "
-            "say which is it with --map NAME"
+        need = Need("--map", fits[0] if fits else "NAME", f"which is it of {', '.join(fits or shapes)}")
+        raise MissingOptions(
+            f"{where} gives {_said(shapes)}: {len(fits) or 'none'} of it looks like {what}", [need]
         )
     return Recipe(recipe.kind, fits[0], None, recipe.side)
+
+
+def _proposals(shapes: Shapes, picture: tuple[int, ...]) -> list[tuple[str, str | None]]:
+    """Recipes that fit what a network gives, the likeliest first, with the output to name for each."""
+    numbers = [name for name, shape in shapes.items() if is_score(shape)]
+    maps = [name for name, shape in shapes.items() if is_map(shape) and shape[1:] != picture]
+    images = [name for name, shape in shapes.items() if shape[1:] == picture]
+    return [
+        *((f"output:{name}", None) for name in numbers),
+        *(("map-max", name if len(maps) > 1 else None) for name in maps),
+        *(("error", name if len(images) > 1 else None) for name in images),
+    ]
 
 
 def _check(where: str, recipe: Recipe, shapes: Shapes, picture: tuple[int, ...]) -> None:

@@ -13,10 +13,9 @@ import subprocess
 import sys
 import tempfile
 import weakref
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +25,12 @@ from google.protobuf.message import DecodeError
 
 from sspcab_edge.errors import CheckpointError, GraphError, HostError, OptionError
 from sspcab_edge.manifest import OtherRounding
+from sspcab_export.checkpoints.kinds import PROGRAM_NAMES, ProgramKind
 from sspcab_export.networks.base import Expected
 from sspcab_export.networks.wire import Ended, Message, receive, send
 
-__all__ = ["ProgramKind", "ProgramNetwork", "load_program", "program_kind"]
+__all__ = ["ProgramNetwork", "load_program"]
 
-ProgramKind = Literal["pt2", "torchscript", "module"]
-_NAMES: dict[ProgramKind, str] = {
-    "module": "pickled PyTorch", "pt2": "torch.export", "torchscript": "TorchScript",
-}  # fmt: skip
 MAX_BYTES = 4 * 1024**3
 """Largest program that is read, in bytes."""
 
@@ -150,26 +146,6 @@ def _end(child: subprocess.Popen[bytes], log: Any) -> None:
             stream.close()
 
 
-def program_kind(path: Path) -> ProgramKind | None:
-    """What kind of program a file is; None for everything else, weights above all. Nothing is run.
-
-    Raises:
-        CheckpointError: It is an archive whose directory is damaged.
-    """
-    if not zipfile.is_zipfile(path):
-        return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; copy it again") from error
-    if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in names):
-        return "pt2"
-    if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
-        return "torchscript"
-    return None
-
-
 def load_program(
     path: Path, kind: ProgramKind, trust: str | None, place: str | None = None
 ) -> ProgramNetwork:
@@ -177,7 +153,7 @@ def load_program(
 
     Args:
         path: Its file.
-        kind: As :func:`program_kind` tells, or ``module``.
+        kind: As :func:`~sspcab_export.checkpoints.kinds.program_kind` tells, or ``module``.
         trust: ``sha256:`` and the digest of the file.
         place: Dotted path of a pickled module in it; None for other kinds.
 
@@ -193,9 +169,9 @@ def load_program(
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if trust is None:
         raise CheckpointError(
-            f"{path} is a {_NAMES[kind]} program: loading it runs what is in it. Save the weights instead, "
-            "torch.save(model.state_dict()), and give --factory; or, if you know where the file comes from, "
-            f"vouch for it: --trust {digest}"
+            f"{path} is a {PROGRAM_NAMES[kind]} program: loading it runs what is in it. Save the weights "
+            "instead, torch.save(model.state_dict()), and give --factory; or, if you know where the file "
+            f"comes from, vouch for it: --trust {digest}"
         )
     name, _, value = trust.partition(":")
     if name != "sha256" or len(value) != 64 or not set(value.lower()) <= set("0123456789abcdef"):

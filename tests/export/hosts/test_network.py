@@ -95,7 +95,7 @@ def test_a_network_may_hand_out_what_it_gives_in_any_form(arranged: str, tmp_pat
 
 
 def test_two_reconstructions_have_to_be_told_apart() -> None:
-    with pytest.raises(OptionError, match=r"2 of it looks like a reconstruction, say which is it with --map"):
+    with pytest.raises(OptionError, match=r"2 of it looks like a reconstruction. Still needed: --map"):
         host_of(Gives(lambda made, x: [made, x]))
 
 

@@ -190,7 +190,7 @@ def test_a_bundles_own_graph_is_taken_as_it_is(scene: Any, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("outputs", "options", "error", "said"),
     [
-        (["output_17"], {}, HostError, "gives output_17 .* say --score"),
+        (["output_17"], {}, OptionError, "gives output_17 .* --score output:output_17"),
         (["score"], {"dialect": "official"}, OptionError, "the graph itself"),
         (["score"], {"input_size": (32, 32)}, OptionError, "fixed to"),
     ],

@@ -20,8 +20,9 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from sspcab_edge.errors import CheckpointError, EdgeError, HostError, OptionError
+from sspcab_export.checkpoints.kinds import program_kind
 from sspcab_export.hosts import HostOptions
-from sspcab_export.networks.program import load_program, program_kind
+from sspcab_export.networks.program import load_program
 from sspcab_export.reading import read_model
 
 SIDE = 16
@@ -123,12 +124,12 @@ def test_three_dimensions_are_refused_with_the_reason(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"score": "map-max"}, "looks like a map, say which"),
+        ({"score": "map-max"}, "looks like a map. Still needed: --map NAME"),
         ({"score": "output:nothing"}, "has no output 'nothing'"),
         ({"score": "output:output"}, "expected one number a picture"),
         ({"score": "sum"}, "is not understood"),
         ({"score": None}, "which of it is the score is not known"),
-        ({"input_size": None}, "say with --input-size"),
+        ({"input_size": None}, "Still needed: --input-size"),
         ({"dilation": 2}, "--dilation is of no use"),
         ({"density": "kde"}, "--density is of no use"),
         ({"dialect": "official"}, "the network's own code decides"),
@@ -183,7 +184,7 @@ def test_a_program_is_not_run_unless_somebody_vouches_for_it(tmp_path: Path) -> 
     path = program(tmp_path / "planted.pt2", marker)
     assert program_kind(path) == "pt2"
     options = {"input_size": None}
-    with pytest.raises(CheckpointError, match=f"--trust {trust(path)}"):
+    with pytest.raises(OptionError, match=f"--trust {trust(path)}"):
         read(path, **options)
     for wrong, error, said in (
         ("sha256:" + "0" * 64, CheckpointError, "not the file you vouched for"),
@@ -267,7 +268,7 @@ def value(name: str, shape: list[Any]) -> Any:
         ),
         (
             [helper.make_node("Relu", ["a"], ["made"])],
-            [value("a", ["n", 3, "h", "w"])], "", {"input_size": None}, "say with --input-size",
+            [value("a", ["n", 3, "h", "w"])], "", {"input_size": None}, "Still needed: --input-size",
         ),
         (
             [helper.make_node("Relu", ["a"], ["made"])],

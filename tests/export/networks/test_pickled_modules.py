@@ -85,10 +85,12 @@ def scores(host: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["whole.pt", "old.pt", "dict.pt"])
 def test_one_message_says_what_it_is_and_both_ways_on(name: str) -> None:
-    with pytest.raises(HostError, match=r"a whole pickled module, code_of_trainer\.Repaints, of 2") as caught:
+    with pytest.raises(
+        OptionError, match=r"a whole pickled module, code_of_trainer\.Repaints, of 2"
+    ) as caught:
         read(name)
     said = str(caught.value)
-    assert "--factory package.module:function" in said
+    assert "--factory PACKAGE.MODULE:FUNCTION" in said
     assert f"--trust {trust(name)}" in said
     assert "\n" not in said
     assert "code_of_trainer" not in sys.modules
@@ -96,7 +98,7 @@ def test_one_message_says_what_it_is_and_both_ways_on(name: str) -> None:
 
 
 def test_a_class_of_the_script_that_saved_it_cannot_be_vouched_for() -> None:
-    with pytest.raises(HostError, match=r"__main__\.Own.*--factory") as caught:
+    with pytest.raises(OptionError, match=r"__main__\.Own.*--factory") as caught:
         read("script.pt")
     assert "--trust" not in str(caught.value)
     with pytest.raises(HostError, match=r"its code cannot be imported.*give --factory"):

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from sspcab_edge.errors import CheckpointError, HostError
+from sspcab_export.checkpoints.kinds import program_kind
 from sspcab_export.hosts import HostOptions
-from sspcab_export.networks.program import load_program, program_kind
+from sspcab_export.networks.program import load_program
 from sspcab_export.networks.program_worker import _Exported, _Scripted
 from sspcab_export.reading import read_model
 
