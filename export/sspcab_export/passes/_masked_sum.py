@@ -11,13 +11,14 @@ import onnx_ir as ir
 from sspcab_edge.block import Corner, Geometry
 from sspcab_export.passes._reading import (
     constant_input,
+    dimension,
     int_attribute,
     ints_attribute,
     produced_by,
     string_attribute,
     unshared,
 )
-from sspcab_export.passes._sums import is_neutral, sum_of
+from sspcab_export.passes._sums import Sum, is_neutral, sum_of
 from sspcab_export.passes._windows import Padding, Window, padding_of, window_of
 
 __all__ = ["Branch", "MaskedSum", "masked_sum_of"]
@@ -32,6 +33,15 @@ class Branch:
     node: ir.Node
     weight: npt.NDArray[np.generic]
     bias: npt.NDArray[np.generic] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A branch, the value it sees, and whether it has a ReLU of its own."""
+
+    seen: ir.Value
+    branch: Branch
+    relu: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +68,18 @@ def masked_sum_of(output: ir.Value) -> MaskedSum | None:
 
     Nothing inside may be read elsewhere or be a graph output; weights must be constants.
     """
-    total = sum_of(output)
-    if total is None or len(total.terms) != len(_CORNERS):
+    total = sum_of(output) or Sum((output,), ())
+    if len(total.terms) > len(_CORNERS):
         return None
-    terms = [_without_relu(term) for term in total.terms]
-    relus = {relu for _, relu in terms}
-    branches = [_branch(value) for value, _ in terms]
-    windows = [window_of(branch.node.inputs[0]) for branch in branches if branch and branch.node.inputs[0]]
-    known = [window for window in windows if window is not None]
-    if len(relus) != 1 or None in branches or len(known) != len(_CORNERS):
+    seen = [part for term in total.terms for part in _parts(term, alone=term is output)]
+    relus = {part.relu for part in seen}
+    known = [window for window in (window_of(part.seen) for part in seen) if window is not None]
+    if len(seen) != len(_CORNERS) or len(relus) != 1 or len(known) != len(_CORNERS):
         return None
     if len({window.source for window in known}) != 1:
         return None
     padding = padding_of(known[0].source)
-    found = [branch for branch in branches if branch is not None]
+    found = [part.branch for part in seen]
     shapes = {branch.weight.shape for branch in found}
     if padding is None or len(shapes) != 1:
         return None
@@ -85,6 +93,31 @@ def masked_sum_of(output: ir.Value) -> MaskedSum | None:
     return MaskedSum(output, padding, geometry, placed, relus.pop())
 
 
+def _parts(term: ir.Value, *, alone: bool) -> list[_Part]:
+    """The masked convolutions that ``term`` is; none where it is something else.
+
+    Usually one. A convolution of several maps, concatenated, is as many, each with its share of the weight.
+    """
+    value, relu = _without_relu(term)
+    branch = _branch(value, alone=alone)
+    if branch is None or branch.node.inputs[0] is None or (alone and relu):
+        return []
+    source = branch.node.inputs[0]
+    joined = produced_by(source, "Concat")
+    if joined is None:
+        return [_Part(source, branch, relu)]
+    maps = [one for one in joined.inputs if one is not None]
+    shares = np.split(branch.weight, len(maps), axis=1) if branch.weight.shape[1] % len(maps) == 0 else []
+    same = {dimension(one, 1) for one in maps} == {branch.weight.shape[1] // len(maps)}
+    if relu or not same or int_attribute(joined, "axis", 0) not in (1, -3) or not unshared(source):
+        return []
+    biases = [branch.bias, *[None] * (len(maps) - 1)]
+    return [
+        _Part(one, Branch(branch.node, share, bias), relu)
+        for one, share, bias in zip(maps, shares, biases, strict=True)
+    ]
+
+
 def _without_relu(value: ir.Value) -> tuple[ir.Value, bool]:
     node = produced_by(value, "Relu")
     if node is None or node.inputs[0] is None or not unshared(value):
@@ -92,10 +125,13 @@ def _without_relu(value: ir.Value) -> tuple[ir.Value, bool]:
     return node.inputs[0], True
 
 
-def _branch(value: ir.Value) -> Branch | None:
-    """The plain convolution that makes ``value``: stride 1, no padding, no dilation, one group, constants."""
+def _branch(value: ir.Value, *, alone: bool) -> Branch | None:
+    """The plain convolution that makes ``value``: stride 1, no padding, no dilation, one group, constants.
+
+    Where it is ``alone`` it is the whole sum, which may be read as often as anybody likes.
+    """
     node = produced_by(value, "Conv")
-    if node is None or not unshared(value):
+    if node is None or not (alone or unshared(value)):
         return None
     weight = constant_input(node, 1)
     has_bias = len(node.inputs) > 2 and node.inputs[2] is not None

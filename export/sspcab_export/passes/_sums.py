@@ -1,4 +1,4 @@
-"""The terms of a sum, however exporters nest its additions and whatever zeros they start from."""
+"""The terms of a sum, however it is spelled, its additions are nested, and whatever zeros they start from."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import onnx_ir as ir
 
 from sspcab_export.passes._reading import constant, constant_input, produced_by, unshared
 from sspcab_export.passes._shapes import Entry, broadcasts_into, shape_entries, shape_of
+from sspcab_export.passes._stacks import addends_of, cut_from
 
 __all__ = ["Sum", "is_neutral", "sum_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """A tree of Add and Sum nodes: its terms in order, and those of them that are all zero."""
+    """A tree of additions: its terms in order, and those of them that are all zero."""
 
     terms: tuple[ir.Value, ...]
     zeros: tuple[ir.Value, ...]
@@ -25,19 +26,27 @@ def sum_of(value: ir.Value) -> Sum | None:
 
     A partial sum that is read elsewhere too, or is a graph output, counts as a term: it has to stay.
     """
-    if produced_by(value, "Add", "Sum") is None:
+    if _added_by(value) is None:
         return None
     terms: list[ir.Value] = []
     zeros: list[ir.Value] = []
     pending = [value]
     while pending:
         item = pending.pop()
-        node = produced_by(item, "Add", "Sum")
-        if node is not None and (item is value or unshared(item)):
-            pending.extend(part for part in reversed(node.inputs) if part is not None)
+        added = _added_by(item) if item is value or unshared(item) else None
+        if added is not None:
+            pending.extend(reversed(added))
         else:
-            (zeros if _is_zero(item) else terms).append(item)
+            (zeros if _is_zero(item) else terms).append(cut_from(item))
     return Sum(tuple(terms), tuple(zeros))
+
+
+def _added_by(value: ir.Value) -> tuple[ir.Value, ...] | None:
+    """What the node that makes ``value`` adds up; None where it does something else."""
+    node = produced_by(value, "Add", "Sum")
+    if node is None:
+        return addends_of(value)
+    return tuple(part for part in node.inputs if part is not None)
 
 
 def _is_zero(value: ir.Value) -> bool:
