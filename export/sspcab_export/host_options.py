@@ -70,7 +70,8 @@ class HostOptions:
     allow_no_block: bool = option(False, "Checkpoint", "Export a network that holds no SSPCAB block.")
     trust: str | None = option(
         None, "Checkpoint",
-        "Run the program CHECKPOINT (.pt2 or TorchScript) with this digest, in a process of its own.",
+        "Run the program CHECKPOINT (.pt2, TorchScript or a whole pickled module) with this digest, in a "
+        "process of its own.",
         metavar="sha256:DIGEST",
     )  # fmt: skip
     weights_key: tuple[str, ...] = option(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sspcab_edge.errors import CheckpointError
+from sspcab_export.checkpoints.archives import check_directory
 from sspcab_export.checkpoints.files import PADDLE_SUFFIXES
 
 __all__ = ["PROGRAM_NAMES", "ProgramKind", "container", "fixed_size", "program_kind"]
@@ -25,8 +26,9 @@ def program_kind(path: Path) -> ProgramKind | None:
     """What kind of program a file is; None for everything else, weights above all. Nothing is run.
 
     Raises:
-        CheckpointError: It is an archive whose directory is damaged.
+        CheckpointError: It is an archive whose directory is damaged, or lists more than any program.
     """
+    check_directory(path)
     if not zipfile.is_zipfile(path):
         return None
     try:

@@ -16,7 +16,7 @@ from sspcab_export.checkpoints.inert import Name, Stub, check_call, name_of
 
 __all__ = ["MAX_OPERATIONS", "Calls", "Damaged", "Rebuilding", "read_pickle"]
 
-MAX_OPERATIONS = 20_000_000
+MAX_OPERATIONS = 10_000_000
 """Most operations of one pickle; a network of a thousand weights takes thirty thousand."""
 
 _LARGE = 1 << 16

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from sspcab_edge.bundle import file_entry
 from sspcab_edge.errors import CheckpointError
 from sspcab_edge.manifest import FileEntry
-from sspcab_export.checkpoints.contents import contents_of
+from sspcab_export.checkpoints.contents import MAX_TENSORS, contents_of
 from sspcab_export.checkpoints.files import PADDLE_SUFFIXES
 from sspcab_export.checkpoints.inert import Stub
 from sspcab_export.checkpoints.keys import tidy
@@ -154,6 +154,11 @@ def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
     if path.stat().st_size > MAX_BYTES:
         raise CheckpointError(f"{path} has {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
     try:
+        with safe_open(path, "pt") as file:
+            if (count := len(file.keys())) > MAX_TENSORS:
+                raise CheckpointError(
+                    f"{path} holds {count} tensors, expected a network's: at most {MAX_TENSORS}"
+                )
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error

@@ -17,6 +17,7 @@ from typing import IO
 import torch
 
 from sspcab_edge.errors import CheckpointError
+from sspcab_export.checkpoints.archives import check_directory
 from sspcab_export.checkpoints.inert import AsksToRun
 from sspcab_export.checkpoints.pickles import Damaged, read_pickle
 from sspcab_export.checkpoints.rebuild import CALLS, Storage, storage_dtype
@@ -75,6 +76,7 @@ def _check_container(path: Path) -> bool:
     """Whether the file is a zip archive (torch's format since 1.6), after checking its sizes."""
     with path.open("rb") as file:
         magic = file.read(4)
+    check_directory(path)
     if not zipfile.is_zipfile(path):
         if magic == b"PK\x03\x04":
             raise CheckpointError(f"{path} is truncated: its archive has no directory; copy it again")

@@ -268,6 +268,35 @@ def test_tensors_without_plain_numbers_are_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_safetensors_of_more_keys_is_one_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file({f"layer{number}.weight": torch.zeros(1) for number in range(11)}, tmp_path / "w.safetensors")
+    monkeypatch.setattr("sspcab_export.checkpoints.read.MAX_TENSORS", 10)
+    with pytest.raises(CheckpointError, match="holds 11 tensors, expected a network's: at most 10"):
+        read_checkpoint([tmp_path / "w.safetensors"])
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_an_archive_that_lists_too_much_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: bool
+) -> None:
+    path = tmp_path / "many.pt"
+    torch.save(STATE, path)
+    if long:
+        data = bytearray(path.read_bytes())
+        end = data.rfind(b"PK\x05\x06")
+        size = data[end + 12 : end + 16]
+        record = b"PK\x06\x06" + (44).to_bytes(8, "little") + bytes(28) + bytes(size) + bytes(4) + bytes(8)
+        data[end + 12 : end + 16] = b"\xff" * 4
+        path.write_bytes(bytes(data[:end]) + record + bytes(data[end:]))
+    monkeypatch.setattr("sspcab_export.checkpoints.archives.MAX_DIRECTORY", 100)
+    with pytest.raises(
+        CheckpointError, match=r"many\.pt is an archive whose list of contents has \d{3,4} bytes"
+    ):
+        read_checkpoint([path])
+
+
 def test_a_container_of_more_keys_than_any_network_is_one_line(tmp_path: Path) -> None:
     one = torch.zeros(1)
     torch.save({f"layer{number}.weight": one for number in range(100_001)}, tmp_path / "many.pt")
