@@ -22,6 +22,9 @@ _MAX_VISITS = 2_000_000
 _MAX_DEPTH = 48
 _SHORT = 64
 _PADDLE_SLICES = "UnpackBigParamInfor@@"
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+"""What ``torch.compile`` makes of a module; newer torch pickles it as a call with the module itself."""
+
 _MODULE_PARTS = ("_parameters", "_buffers", "_modules")
 
 
@@ -72,6 +75,8 @@ def is_module(value: object) -> bool:
 def _parts_of(value: object) -> Mapping[str, object] | None:
     if not isinstance(value, Stub):
         return None
+    if value.of == _COMPILED and value.arguments:
+        return {"_parameters": {}, "_modules": {"_orig_mod": value.arguments[0]}}
     states = [value.state, *value.arguments[:1]]  # a module of torch.fx is rebuilt from the first argument
     for state in states:
         if isinstance(state, dict) and all(isinstance(state.get(part), dict) for part in _MODULE_PARTS[::2]):

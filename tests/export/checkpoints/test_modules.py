@@ -137,3 +137,12 @@ def test_parameters_that_are_none_and_states_that_are_no_tensors(tmp_path: Path)
     network._parameters["odd"] = OrderedDict(a=3)  # type: ignore[assignment]
     part = read_checkpoint([save(tmp_path / "net.pt", network, True)]).parts[0]
     assert set(part.held) == {"weight", "bias"}
+
+
+def test_wrappers_of_wrappers_without_end_are_one_line(tmp_path: Path) -> None:
+    """A hundred thousand compiled modules, each around the next: nothing here recurses over them."""
+    named = b"ctorch._dynamo.eval_frame\nOptimizedModule\n"
+    depth = 100_000
+    (tmp_path / "net.pt").write_bytes(b"\x80\x02" + named * depth + b"N" + b"\x85R" * depth + b".")
+    with pytest.raises(CheckpointError, match="nests deeper than"):
+        read_checkpoint([tmp_path / "net.pt"])
