@@ -36,8 +36,9 @@ _COUNTERS: Final = frozenset({"n_averaged", "num_batches_tracked", "total_ops", 
 """Of averaged models, batch norms and profilers of operations: no output depends on them."""
 
 _TRAINING_STATE: Final = re.compile(
-    r"callbacks|loops|(.*_)?optim(s|_states?|(izers?|isers?)(_?states?|_?state_dicts?)?)?|opt(_state)?"
-    r"|(.*_)?(lr_)?schedulers?(_state(_dict)?|_states)?|(.*_)?rng(_states?)?(_.*)?|random_states?|LR_Scheduler"
+    r"callbacks|loops|(.*_)?(optim|optimi[sz]er)s?(_?[A-Za-z0-9]{1,2}|_?states?|_?state_?dicts?)?"
+    r"|opt(_?[A-Z0-9]|_state)?|(.*_)?(lr_?)?schedulers?(_state(_dict)?|_states|_?[A-Z0-9])?"
+    r"|(.*_)?rng(_states?)?(_.*)?|random_states?|LR_Scheduler"
 )
 """Keys of dicts that hold what only further training needs."""
 

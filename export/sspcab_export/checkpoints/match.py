@@ -362,7 +362,7 @@ def _notes(
     used, scopes = set(found.values()), {homes[key] for key in found.values()}
     known = set(copies)
     left = [key for key in held if key not in used]
-    apart = [key for key in left if key in known]
+    apart = [key for key in left if key in known and not is_counter(key)]
     counted = [
         key for key in left if key not in known and (is_counter(key) or is_loss(key) or is_beside(key))
     ]

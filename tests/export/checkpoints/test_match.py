@@ -17,6 +17,7 @@ from torch import nn
 
 from sspcab_edge.errors import CheckpointError, EdgeError, HostError, OptionError
 from sspcab_export.checkpoints import read_checkpoint
+from sspcab_export.checkpoints.keys import is_training_state
 from sspcab_export.checkpoints.match import Matched, match
 
 State = dict[str, Any]
@@ -336,3 +337,16 @@ def test_random_keys_are_one_line_or_the_weights(data: st.DataObject) -> None:
     with pytest.raises(EdgeError) as caught:
         match(held, dict.fromkeys(held, ""), Net().state_dict(), (), "f", "n")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("optimizer optimizers optimizer_state_dict optimizer_states optim optimizer_G optG", True),
+        ("optimiser lr_schedulers scheduler rng_state random_states callbacks loops d_optimizer opt", True),
+        ("cuda_rng_state lr_scheduler_state_dict optim_state_dict LR_Scheduler optimizerG", True),
+        ("model optimal_threshold options state_dict optical_flow optim_net network random rings", False),
+    ],
+)  # fmt: skip
+def test_names_of_what_only_training_needs(names: str, expected: bool) -> None:
+    assert {is_training_state(name) for name in names.split()} == {expected}
