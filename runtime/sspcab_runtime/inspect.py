@@ -11,7 +11,7 @@ import msgspec
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import common_options, json_option
 from sspcab_edge.front_end_spec import Registration
-from sspcab_edge.manifest import Decision, Manifest
+from sspcab_edge.manifest import Decision, Manifest, Rounding
 from sspcab_edge.ports import Port
 from sspcab_runtime.engines.table import backends_for
 from sspcab_runtime.frontends.tiles import Tiles
@@ -42,6 +42,7 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         ("frames", _preprocess(manifest)),
         *_front_end(bundle),
         ("decision", _decision(manifest.decision)),
+        *([] if manifest.rounding is None else [("rounding", _rounding(manifest.rounding))]),
         ("parity pack", f"{manifest.parity_pack.inputs} inputs"),
         ("made with", ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items()))),
     ]
@@ -103,6 +104,12 @@ def _registration(spec: Registration) -> str:
         f"to {spec.reference}, up to {spec.max_shift:g} pixels{turn} away, correlation "
         f"{spec.min_correlation:g} or more"
     )
+
+
+def _rounding(own: Rounding) -> str:
+    heat = "" if own.map is None else f", maps by up to {own.map:.2g}"
+    trust = "" if own.trusted else "; verdicts depend on the machine"
+    return f"alone it moves the model's scores by up to {own.score:.2g}{heat}{trust}"
 
 
 def _decision(decision: Decision) -> str:

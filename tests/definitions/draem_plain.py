@@ -212,6 +212,23 @@ def randomise(module: nn.Module, seed: int, logit_scale: float = 6.0) -> nn.Modu
     return module.eval()
 
 
+def fit_norms(reconstructive: nn.Module, discriminative: nn.Module, x: torch.Tensor, seed: int) -> None:
+    """Weights after He and running statistics of images (N, 3, H, W): every layer is alive, and maps use all
+    of their range, so that what is wrong anywhere shows."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in (reconstructive, discriminative):
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d):
+                scale = (2 / layer.weight[0].numel()) ** 0.5
+                layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * scale
+        module.train()
+    with torch.no_grad():
+        for _ in range(30):
+            discriminative(torch.cat((reconstructive(x), x), 1))
+    reconstructive.eval()
+    discriminative.eval()
+
+
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     bgr = cv2.imread(str(path))
     assert bgr is not None

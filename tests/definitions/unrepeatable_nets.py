@@ -113,10 +113,10 @@ UNREPEATABLE = {
 REPEATABLE = {"plain": Repaints, "rounding": RoundsOtherwise, "draws": Draws}
 
 
-def seeded(network: nn.Module) -> nn.Module:
-    """Weights of a seed; answers of the size of the image."""
+def seeded(network: nn.Module, gain: float = 1.0) -> nn.Module:
+    """Weights of a seed; answers of the size of the image at gain 1."""
     generator = torch.Generator().manual_seed(3)
     for parameter in network.parameters():
-        scale = 0.5 / max(1, parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else 0.1
+        scale = 0.5 * gain / max(1, parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else 0.1
         parameter.data = torch.randn(parameter.shape, generator=generator) * scale
     return network.eval()
