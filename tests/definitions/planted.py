@@ -13,7 +13,7 @@ import onnx_ir as ir
 from sspcab_edge.manifest import Gate, Parity, Rounding
 from sspcab_export.assemble import assemble_manifest, named_blocks, unjudged_artifact
 from sspcab_export.examination import Examination
-from sspcab_export.framing import FrontEndOptions
+from sspcab_export.front_end_options import FrontEndOptions
 from sspcab_export.gates import gate_for, score_rounding
 from sspcab_export.gathering import Wanted, gather_pictures
 from sspcab_export.graph import save_graph
