@@ -218,9 +218,11 @@ def fit_norms(reconstructive: nn.Module, discriminative: nn.Module, x: torch.Ten
     generator = torch.Generator().manual_seed(seed)
     for module in (reconstructive, discriminative):
         for layer in module.modules():
-            if isinstance(layer, nn.Conv2d):
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 scale = (2 / layer.weight[0].numel()) ** 0.5
                 layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * scale
+                assert layer.bias is not None
+                layer.bias.data = torch.randn(layer.bias.shape, generator=generator) * 0.1
         module.train()
     with torch.no_grad():
         for _ in range(30):
