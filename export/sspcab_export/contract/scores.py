@@ -87,11 +87,13 @@ def parse_recipe(text: str, map_output: str | None) -> Recipe:
 
 def is_score(shape: tuple[int, ...]) -> bool:
     """Whether an output of this shape, for one picture, is one number."""
-    return len(shape) >= 1 and int(np.prod(shape)) == 1
+    return int(np.prod(shape)) == 1
 
 
 def is_map(shape: tuple[int, ...]) -> bool:
-    """Whether an output of this shape, for one picture, is one map: (1, h, w) or (1, 1, h, w)."""
+    """Whether an output of this shape, for one picture, is one map: (1, h, w), (1, 1, h, w) or (h, w)."""
+    if len(shape) == 2:
+        return min(shape) > 1
     one = len(shape) == 3 or (len(shape) == 4 and shape[1] == 1)
     return one and shape[0] == 1 and int(np.prod(shape)) > 1
 
@@ -180,7 +182,8 @@ def _image(graph: ir.Graph, value: ir.Value, shape: tuple[int, ...]) -> ir.Value
     """A map as (N, 1, h, w)."""
     if len(shape) == 4:
         return value
-    return _node(graph, "Unsqueeze", [value, constant(graph, "contract_channel_axis", np.array([1]))])
+    axes = np.array([1] if len(shape) == 3 else [0, 1])
+    return _node(graph, "Unsqueeze", [value, constant(graph, "contract_channel_axis", axes)])
 
 
 def _squared_error(graph: ir.Graph, picture: ir.Value, made: ir.Value, channels: int) -> ir.Value:

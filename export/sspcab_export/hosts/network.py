@@ -152,7 +152,7 @@ def load_network(
     recipe = _recipe(network.where, options, shapes, (spec.channels, *size))
     used = [recipe.source] if recipe.map is None else [recipe.source, recipe.map]
     _check_finite(network.where, {output: given[output] for output in used})
-    batch = expected.batch or _batch(network, spec, size, used, assumed)
+    batch = expected.batch or _batch(network, spec, size, shapes, used, assumed)
     if batch is not None:
         assumed.append("the graph is fixed to one frame a call")
     threshold = None
@@ -234,7 +234,9 @@ def _try(network: Network, spec: InputSpec, size: tuple[int, int]) -> Arrays:
     frames = np.random.default_rng(_PROBE_SEED).integers(0, 256, (1, *size, 3)).astype(np.uint8)
     outputs = network.run(make_picture(frames, spec))
     if not outputs:
-        raise HostError(f"{network.where} gives no float32 tensors")
+        raise HostError(
+            f"{network.where} gives no tensors of floating point numbers, which scores and maps are"
+        )
     return outputs
 
 
@@ -248,12 +250,21 @@ def _check_finite(where: str, outputs: Arrays) -> None:
 
 
 def _batch(
-    network: Network, spec: InputSpec, size: tuple[int, int], used: Sequence[str], assumed: list[str]
+    network: Network,
+    spec: InputSpec,
+    size: tuple[int, int],
+    shapes: Shapes,
+    used: Sequence[str],
+    assumed: list[str],
 ) -> int | None:
     """1 where the network cannot take two pictures at once or mixes them up; None where it can.
 
     Only the outputs in use count. It has to be tried: even a file that says so may hold a fixed size inside.
     """
+    single = [name for name in used if shapes[name][:1] != (1,)]
+    if single:
+        assumed.append(f"output {single[0]} has no batch axis")
+        return 1
     pair = np.random.default_rng(_PROBE_SEED).integers(0, 256, (2, *size, 3)).astype(np.uint8)
     pictures = make_picture(pair, spec)
     try:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from sspcab_edge.errors import GraphError, HostError
 from sspcab_edge.manifest import OtherRounding
 from sspcab_export.networks.base import Expected
+from sspcab_export.networks.onnx_ports import give_floats, input_of, is_turned, take_floats, to_float32
 from sspcab_export.networks.reordered import reordered
 from sspcab_runtime.engines.onnxruntime_engine import import_onnxruntime, session_options
 
@@ -39,21 +40,15 @@ class OnnxNetwork:
         self.where = where
         self._model = model
         picture = picture_input(model, where)
-        shape = [] if picture.shape is None else list(picture.shape)
-        if picture.dtype != ir.DataType.FLOAT or len(shape) != 4:
-            raise HostError(
-                f"{where} takes {picture.dtype} {tuple(map(str, shape))}, "
-                "expected float pictures (N, C, H, W) or uint8 frames (N, H, W, 3)"
-            )
-        sizes = [size if isinstance(size, int) else None for size in shape]
+        self._taken = input_of(picture, where)
         labelled = any(output.name == "pred_label" for output in model.graph.outputs)
-        self.expected = Expected(sizes[1], sizes[2], sizes[3], fixed_batch(where, picture), labelled)
-        self._name = str(picture.name)
+        self.expected = Expected(*self._taken.sizes, fixed_batch(where, picture), labelled)
+        self._turned: frozenset[str] = frozenset()
         self._session = open_session(model)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, picture: npt.NDArray[np.float32]) -> Mapping[str, npt.NDArray[np.float32]]:
-        """(N, C, H, W) float32 -> what it gives that is float32, by name.
+        """(N, C, H, W) float32 -> what it gives that is float, by name, as float32 and (N, C, H, W).
 
         Raises:
             HostError: It cannot be run on such pictures.
@@ -69,20 +64,21 @@ class OnnxNetwork:
 
     def _run(self, session: Any, picture: npt.NDArray[np.float32]) -> Mapping[str, npt.NDArray[np.float32]]:
         try:
-            values = session.run(None, {self._name: picture})
+            values = session.run(None, {self._taken.name: self._taken.fed(picture)})
         except Exception as error:  # onnxruntime's errors share no base class
             raise HostError(
                 f"{self.where} fails on a picture {tuple(picture.shape)}: {first_line(error)}"
             ) from error
-        named = zip(self._outputs, values, strict=True)
-        return {
-            name: value
-            for name, value in named
-            if isinstance(value, np.ndarray) and value.dtype == np.float32
-        }
+        named = dict(zip(self._outputs, values, strict=True))
+        last = self._taken.channels_last
+        self._turned = frozenset(name for name, value in named.items() if is_turned(np.shape(value), last))
+        floats = {name: to_float32(value, name in self._turned) for name, value in named.items()}
+        return {name: value for name, value in floats.items() if value is not None}
 
     def graph(self, size: Sequence[int], batch: int | None) -> ir.Model:
         """A copy of the graph with its picture's size filled in, of opset 13 or newer.
+
+        It takes and gives float32 with channels first. Which outputs have them last is known once it ran.
 
         Raises:
             GraphError: Its older opset cannot be converted.
@@ -90,7 +86,9 @@ class OnnxNetwork:
         model = self._model.clone()
         if model.opset_imports.get("", _LEAST_OPSET) < _LEAST_OPSET:
             model = _converted(model, self.where)
-        picture_input(model, self.where).shape = ir.Shape(["N" if batch is None else batch, *size])
+        shape = ir.Shape(["N" if batch is None else batch, *size])
+        take_floats(model.graph, picture_input(model, self.where), self._taken, shape)
+        give_floats(model.graph, self._turned)
         return model
 
 

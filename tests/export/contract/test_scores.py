@@ -203,7 +203,7 @@ def test_what_is_no_recipe_is_one_line(text: str) -> None:
         ((1,), True, False),
         ((1, 1), True, False),
         ((1, 1, 1, 1), True, False),
-        ((), False, False),
+        ((), True, False),
         ((2,), False, False),
         ((1, 4, 5), False, True),
         ((1, 1, 4, 5), False, True),
@@ -211,7 +211,8 @@ def test_what_is_no_recipe_is_one_line(text: str) -> None:
         ((1, 2, 4, 5), False, False),
         ((3, 4, 5), False, False),
         ((2, 1, 4, 5), False, False),
-        ((4, 5), False, False),
+        ((4, 5), False, True),
+        ((1, 5), False, False),
     ],
 )
 def test_shapes_tell_what_can_be_a_score_or_a_map(shape: tuple[int, ...], score: bool, anomaly: bool) -> None:
