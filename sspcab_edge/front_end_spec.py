@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, Literal
 
+from sspcab_edge.bit_depth import BitDepth
 from sspcab_edge.errors import BundleError
 from sspcab_edge.grid import grid
 from sspcab_edge.record import MANIFEST_NAME, Record
@@ -55,11 +56,16 @@ MIN_REGISTERED = 64
 
 
 class Preprocess(Record, frozen=True, kw_only=True):
-    """How a frame of any size becomes the graph's input: size in pixels and the pinned resize filter."""
+    """How a frame of any size becomes the graph's input: size in pixels and the pinned resize filter.
+
+    ``bit_depth`` is how many bits are in use in images of 16 per channel: 16 also where values are shifted up
+    so that their low bits are zero.
+    """
 
     width: int
     height: int
     resize: ResizeFilter
+    bit_depth: BitDepth = 16
 
 
 class FrameSize(Record, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 
 import cv2  # noqa: E402
 
+from sspcab_edge.bit_depth import BitDepth, largest_value, upper_8_bits  # noqa: E402
 from sspcab_edge.errors import InputError, PictureError  # noqa: E402
 from sspcab_edge.front_end_spec import Preprocess  # noqa: E402
 
@@ -48,20 +49,29 @@ class Picture:
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
         converted: What had to be converted, in words, or None.
+        used: Of a file with 16 bits per channel, all values of its colours or-ed: their highest and lowest
+            bits in use are its own. None for 8 bits.
     """
 
     pixels: Pixels
     converted: str | None = None
+    used: int | None = None
 
 
-def decode_picture(path: Path) -> Picture:
+def decode_picture(path: Path, bit_depth: BitDepth = 16) -> Picture:
     """Read a picture file as 8-bit RGB.
 
     Grey becomes three equal channels, 16 bits become 8 by dropping the low byte, alpha is dropped: what
     ``cv2.imread`` does, which the training code of DRAEM used; EXIF orientation of JPEGs is honoured.
 
+    Args:
+        path: The file.
+        bit_depth: How many bits are in use where it has 16 per channel: ``value >> (bit_depth - 8)`` is
+            what becomes of one. See :mod:`sspcab_edge.bit_depth`.
+
     Raises:
-        PictureError: Not readable, not a picture, empty, or larger than :data:`MAX_PIXELS`.
+        PictureError: Not readable, not a picture, empty, larger than :data:`MAX_PIXELS`, or with values that
+            ``bit_depth`` does not hold.
     """
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
@@ -83,7 +93,7 @@ def decode_picture(path: Path) -> Picture:
         raise PictureError(
             f"{path} has {raw.shape[1]}x{raw.shape[0]} pixels, expected at most {MAX_PIXELS}: scale it down"
         )
-    return _to_rgb(raw, path)
+    return _to_rgb(raw, path, bit_depth)
 
 
 def _undecodable(path: Path) -> str:
@@ -93,17 +103,28 @@ def _undecodable(path: Path) -> str:
     )
 
 
-def _to_rgb(raw: npt.NDArray[Any], path: Path) -> Picture:
+def _to_rgb(raw: npt.NDArray[Any], path: Path, bit_depth: BitDepth) -> Picture:
     notes = []
+    used = None
+    opaque = True
     if raw.dtype == np.uint16:
-        raw = (raw >> np.uint16(8)).astype(np.uint8)
-        notes.append("16-bit to 8-bit")
+        if raw.ndim == 3 and raw.shape[2] in (2, 4):
+            raw, opaque = raw[..., :-1], False  # alpha is of the file's 16 bits, whatever the camera has
+        used = int(np.bitwise_or.reduce(raw, axis=None))
+        if used > largest_value(bit_depth):
+            raise PictureError(
+                f"{path} holds values up to {int(raw.max())}, expected at most {largest_value(bit_depth)} "
+                f"({bit_depth} bits in use): check the camera's pixel format, or export again with "
+                "--bit-depth"
+            )
+        raw = upper_8_bits(raw, bit_depth)
+        notes.append("16-bit to 8-bit" if bit_depth == 16 else f"16-bit ({bit_depth} in use) to 8-bit")
     if raw.dtype != np.uint8:
         raise PictureError(f"{path} has {raw.dtype} pixels, expected 8 or 16 bits per channel")
     if raw.ndim == 2:
         raw = raw[..., None]
     channels = raw.shape[2]
-    if channels in (2, 4):
+    if channels in (2, 4) or not opaque:
         notes.append("alpha dropped")
     if channels in (1, 2):
         notes.append("grey to RGB")
@@ -112,7 +133,7 @@ def _to_rgb(raw: npt.NDArray[Any], path: Path) -> Picture:
         rgb = cv2.cvtColor(raw, cv2.COLOR_BGRA2RGB if channels == 4 else cv2.COLOR_BGR2RGB)
     else:
         raise PictureError(f"{path} has {channels} channels, expected 1 to 4")
-    return Picture(np.ascontiguousarray(rgb, dtype=np.uint8), ", ".join(notes) or None)
+    return Picture(np.ascontiguousarray(rgb, dtype=np.uint8), ", ".join(notes) or None, used)
 
 
 def prepare(pixels: Pixels, spec: Preprocess) -> Pixels:
@@ -121,6 +142,11 @@ def prepare(pixels: Pixels, spec: Preprocess) -> Pixels:
     Raises:
         InputError: ``pixels`` is not (H, W, 3) uint8.
     """
+    if pixels.dtype == np.uint16 and pixels.ndim == 3 and pixels.shape[2] == 3:
+        raise InputError(
+            f"frame is {tuple(pixels.shape)} uint16, expected uint8 RGB: keep the upper 8 of the bits in "
+            f"use, here (frame >> {spec.bit_depth - 8}).astype(np.uint8)"
+        )
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
         raise InputError(
             f"frame is {tuple(pixels.shape)} {pixels.dtype}, expected (H, W, 3) uint8 RGB: convert it first"

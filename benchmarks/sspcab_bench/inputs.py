@@ -10,7 +10,7 @@ from sspcab_edge.errors import BundleError, OptionError, SourceError
 from sspcab_edge.front_end_spec import FrontEndSpec
 from sspcab_edge.protocols import Frame, Source
 from sspcab_runtime.sources import open_source
-from sspcab_runtime.sources.pictures import Pictures
+from sspcab_runtime.sources.pictures import Pictures, at_bit_depth
 
 __all__ = ["PACK", "Endless", "endless_frames", "pack_files", "pack_has_frames", "require_frames", "spread"]
 
@@ -102,7 +102,8 @@ def endless_frames(bundle: Bundle, source: str | None) -> Endless:
     """
     require_frames(bundle, source)
     if source is not None:
-        return Endless(lambda: open_source(source))
+        bit_depth = bundle.manifest.preprocess.bit_depth
+        return Endless(lambda: at_bit_depth(open_source(source), bit_depth))
     files = pack_files(bundle)
     return Endless(lambda: Pictures(PACK, files))
 

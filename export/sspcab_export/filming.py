@@ -28,7 +28,7 @@ from sspcab_export.asking import Asked, Unit, answered, ask_unit, entry_of, spre
 from sspcab_export.footage import Footage, Use, find_footage, frames_of
 from sspcab_export.front_end_options import FrontEndOptions
 from sspcab_export.gates import score_rounding
-from sspcab_export.gathering import Gathered, Wanted, source_front_end
+from sspcab_export.gathering import Gathered, Wanted, source_front_end, with_bit_depth
 from sspcab_export.hosts import LoadedHost
 from sspcab_export.hosts.base import Scored, VideoInputs
 from sspcab_export.mixing import mix
@@ -80,16 +80,17 @@ def gather_footage(loaded: LoadedHost, model: Model, wanted: Wanted, folder: Pat
         EdgeError: Videos, front-end or source are not fit for it.
     """
     _check(loaded, wanted)
-    loaded = _scaled(loaded, wanted.framing.flow_scale)
+    loaded = with_bit_depth(_scaled(loaded, wanted.framing.flow_scale), wanted.bit_depth or 16)
     if wanted.calibration is None:
         return _without_videos(loaded, model, wanted, folder, say)
     say.stage("reading videos")
-    footage = find_footage(wanted.calibration, say)
+    footage = find_footage(wanted.calibration, say, wanted.bit_depth)
+    loaded = with_bit_depth(loaded, footage[0].bit_depth)
     spec = make_video_front_end(wanted.framing, loaded, footage[0].size, folder)
     ranges = "int8" in wanted.precisions
     if loaded.fit is not None:
         loaded, model, spec = _fitted(loaded, model, footage, spec, folder, ranges, say)
-    host = loaded
+    host = with_bit_depth(loaded, footage[0].bit_depth)
     say.stage("videos through the source")
     seen = _walk(host, source_front_end(host, model, spec, folder), footage, ranges, say)
     if len(seen.scores) < MIN_SCORES:

@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sspcab_edge.bit_depth import BitDepth
+from sspcab_edge.datasets import list_images
 from sspcab_edge.errors import PictureError
+from sspcab_edge.preprocess import decode_picture
 from sspcab_edge.protocols import Frame
+from sspcab_export.bit_range import measured_bit_depth
 from sspcab_export.progress import Progress
 from sspcab_runtime.sources import open_source
 from sspcab_runtime.sources.films import find_films
+from sspcab_runtime.sources.pictures import at_bit_depth
 
 __all__ = ["Footage", "Use", "find_footage", "frames_of"]
 
@@ -32,6 +37,7 @@ class Footage:
         frames: How many there are.
         size: (height, width) of the first, in pixels.
         digest: SHA-256 of the file, or of the frames' files one after the other.
+        bit_depth: How many bits are in use in frames that are image files of 16 per channel.
     """
 
     path: Path
@@ -39,6 +45,7 @@ class Footage:
     frames: int
     size: tuple[int, int]
     digest: str
+    bit_depth: BitDepth = 16
 
     def use(self, index: int, gap: int, *, ranges: bool) -> Use | None:
         """What a frame is for: the first half to fit, a quarter for ranges (where asked for), then to judge.
@@ -54,10 +61,11 @@ class Footage:
         return "judge" if index >= ranges_end + gap else None
 
 
-def find_footage(path: Path, say: Progress) -> tuple[Footage, ...]:
+def find_footage(path: Path, say: Progress, bit_depth: BitDepth | None = None) -> tuple[Footage, ...]:
     """Every video at or below ``path``, and every folder below it that holds pictures, in order.
 
-    All are decoded once, to the end.
+    All are decoded once, to the end, with one bit depth for all folders of pictures: the given one, else
+    what they hold, which is said.
 
     Raises:
         PictureError: There is none, or one cannot be read or has no frames.
@@ -65,9 +73,18 @@ def find_footage(path: Path, say: Progress) -> tuple[Footage, ...]:
         MissingPackageError: PyAV is not installed.
     """
     films = find_films(path)
+    folders = [one for one in films if one.is_dir()]
+    used = [
+        (file.relative_to(path).as_posix(), decode_picture(file).used)
+        for folder in folders
+        for file in list_images(folder).paths
+    ]
+    bits, notes = measured_bit_depth(used, bit_depth)
+    for text in notes:
+        say.note(text)
     found = []
     for number, one in enumerate(films, 1):
-        found.append(_measured(one, path))
+        found.append(_measured(one, path, bits))
         say.step(number, len(films))
     return tuple(found)
 
@@ -79,13 +96,13 @@ def frames_of(footage: Footage) -> Iterator[Frame]:
         SourceError: The video is damaged.
         PictureError: A frame cannot be decoded.
     """
-    with closing(open_source(str(footage.path))) as source:
+    with closing(at_bit_depth(open_source(str(footage.path)), footage.bit_depth)) as source:
         yield from source
 
 
-def _measured(path: Path, root: Path) -> Footage:
+def _measured(path: Path, root: Path, bit_depth: BitDepth) -> Footage:
     count, size = 0, (0, 0)
-    with closing(open_source(str(path))) as source:
+    with closing(at_bit_depth(open_source(str(path)), bit_depth)) as source:
         for frame in source:
             if not count:
                 size = (frame.pixels.shape[0], frame.pixels.shape[1])
@@ -96,4 +113,4 @@ def _measured(path: Path, root: Path) -> Footage:
     for file in [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file()):
         digest.update(file.read_bytes())
     name = path.name if path == root else path.relative_to(root).as_posix()
-    return Footage(path, name, count, size, digest.hexdigest())
+    return Footage(path, name, count, size, digest.hexdigest(), bit_depth)

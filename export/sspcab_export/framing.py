@@ -57,7 +57,12 @@ def make_front_end(
     frame = _frame_size(options, samples)
     registration = None
     if options.reference is not None:
-        _write_grey(folder / _REFERENCE, decode_picture(options.reference).pixels, frame, smooth=True)
+        _write_grey(
+            folder / _REFERENCE,
+            decode_picture(options.reference, preprocess.bit_depth).pixels,
+            frame,
+            smooth=True,
+        )
         allowed = options.max_shift
         registration = Registration(
             reference=_REFERENCE,

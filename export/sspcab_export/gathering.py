@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from sspcab_edge.bit_depth import BitDepth
 from sspcab_edge.front_end_spec import FrontEndSpec
 from sspcab_edge.manifest import Calibration, Decision, Gate, Model, Precision, Rounding
 from sspcab_edge.ports import Entry
@@ -30,7 +31,7 @@ from sspcab_export.variants import Variant
 from sspcab_export.verify import Judged
 from sspcab_runtime.frontends.table import open_front_end
 
-__all__ = ["Gathered", "Scene", "Wanted", "gather_pictures", "source_front_end"]
+__all__ = ["Gathered", "Scene", "Wanted", "gather_pictures", "source_front_end", "with_bit_depth"]
 
 Scene = Literal["given", "built-in"]
 
@@ -49,6 +50,7 @@ class Wanted:
     precisions: Sequence[Precision]
     suspects: Suspects
     framing: FrontEndOptions
+    bit_depth: BitDepth | None
 
     @property
     def lower_forms(self) -> bool:
@@ -116,7 +118,9 @@ def gather_pictures(
         fits=wanted.limits.threshold is None or wanted.lower_forms or wanted.framing.levels,
         for_training=loaded.fit is not None,
         training=wanted.training,
+        bit_depth=wanted.bit_depth,
     )
+    loaded = with_bit_depth(loaded, intake.bit_depth)
     notes = list(intake.notes)
     framing = wanted.framing
     framing.refuse_objects(loaded.name)
@@ -125,6 +129,7 @@ def gather_pictures(
     spec = make_front_end(framing, loaded.preprocess, scene, folder)
     if loaded.fit is not None:
         loaded = _fitted(loaded, model, intake.training, spec, folder, say)
+        loaded = with_bit_depth(loaded, intake.bit_depth)
         model = msgspec.structs.replace(model, overrides=loaded.overrides, assumptions=loaded.assumptions)
     host = loaded
     asker = Asker(host.source, host.preprocess, lambda own: source_front_end(host, model, own, folder), say)
@@ -161,6 +166,11 @@ def gather_pictures(
         scene=intake.scene,
         notes=(*notes, *answers.notes),
     )
+
+
+def with_bit_depth(host: LoadedHost, bit_depth: BitDepth) -> LoadedHost:
+    """The host, for images with so many bits in use."""
+    return replace(host, preprocess=msgspec.structs.replace(host.preprocess, bit_depth=bit_depth))
 
 
 def source_front_end(host: LoadedHost, model: Model, spec: FrontEndSpec, folder: Path) -> FrontEnd:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from sspcab_edge.bit_depth import BitDepth
 from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Calibration
+from sspcab_export.bit_range import measured_bit_depth
 from sspcab_export.hygiene import (
     MINIMUM_PICTURES,
     Finding,
@@ -29,6 +31,7 @@ from sspcab_export.pictures import (
     conversions,
     labelled_samples,
     normal_samples,
+    read_again,
 )
 from sspcab_export.splits import Cut, split_samples
 
@@ -61,6 +64,7 @@ class Intake:
         correlation: How much of what is judged was seen by what is fitted: see
             :meth:`~sspcab_export.near_duplicates.Links.correlation`.
         cut: How many pictures are near-duplicates in groups that had to be split.
+        bit_depth: How many bits are in use in those of 16 per channel.
     """
 
     normal_fit: tuple[Sample, ...]
@@ -73,6 +77,7 @@ class Intake:
     training: tuple[Sample, ...] = ()
     correlation: float | None = None
     cut: int = 0
+    bit_depth: BitDepth = 16
 
 
 def read_pictures(
@@ -85,6 +90,7 @@ def read_pictures(
     fits: bool = True,
     for_training: bool = False,
     training: Path | None = None,
+    bit_depth: BitDepth | None = None,
 ) -> Intake:
     """Read the user's pictures, leave out the useless ones, and split the rest; built-in ones without any.
 
@@ -98,6 +104,7 @@ def read_pictures(
             Otherwise all of them are judged.
         for_training: Whether the host has to see normal pictures before it scores any.
         training: Folder of pictures for that, all of it; None: half of ``calibration``.
+        bit_depth: How many bits are in use in images of 16 per channel; None: as many as they hold values of.
 
     Raises:
         PictureError: A folder holds no pictures, or one cannot be decoded.
@@ -120,24 +127,24 @@ def read_pictures(
             raise OptionError("a false-alarm rate or quantile needs normal pictures: give --calibration DIR")
         notes = ["no pictures given: judged on built-in natural pictures, not your scene"]
         seen_first: Sequence[Sample] = ()
+        _, _, trained, bits = _read_folders(None, None, training, bit_depth, notes)
         if training is not None:
-            seen_first = _training_alone(training, (), notes)
+            seen_first = _training_alone(trained, (), notes)
             notes[0] = "only --training given: judged on built-in natural pictures, not your scene"
         builtin = tuple(builtin_samples())
         nothing = Inspected((), (), ())
-        return Intake((), (), (), builtin, "built-in", nothing, tuple(notes), tuple(seen_first))
-    given = normal_samples(calibration) if calibration is not None else Samples((), ())
+        return Intake(
+            (), (), (), builtin, "built-in", nothing, tuple(notes), tuple(seen_first), bit_depth=bits
+        )
+    notes = []
+    given, told, trained, bits = _read_folders(calibration, validation, training, bit_depth, notes)
     everything = given.samples
     inspected = inspect_pictures(everything)
     if everything:
         require_usable(inspected, (), MINIMUM_PICTURES if for_ranges else 1)
-    notes = [*given.notes, *inspected.notes, *describe(inspected.findings)]
+    notes = [*given.notes, *notes, *inspected.notes, *describe(inspected.findings), *told.notes]
     normal = inspected.kept
-    labelled: Sequence[Sample] = ()
-    if validation is not None:
-        told = labelled_samples(validation)
-        labelled = told.samples
-        notes.extend(told.notes)
+    labelled: Sequence[Sample] = told.samples
     seen = {sample.digest for sample in everything}
     repeated = sum(sample.digest in seen for sample in labelled)
     if repeated:
@@ -147,7 +154,7 @@ def read_pictures(
     cuts: list[Cut] = []
     seen_first = ()
     if for_training and training is not None:
-        seen_first = _training_alone(training, (*normal, *labelled), notes)
+        seen_first = _training_alone(trained, (*normal, *labelled), notes)
     elif for_training:
         halves = split_samples(normal, links, _TRAINING_SHARE)
         notes.append(f"the host is fitted to {len(halves.fit)} of the {len(normal)} calibration pictures")
@@ -177,7 +184,29 @@ def read_pictures(
         training=tuple(seen_first),
         correlation=correlation,
         cut=sum(cut.pictures for cut in cuts),
+        bit_depth=bits,
     )
+
+
+def _read_folders(
+    calibration: Path | None,
+    validation: Path | None,
+    training: Path | None,
+    told: BitDepth | None,
+    notes: list[str],
+) -> tuple[Samples, Samples, Samples, BitDepth]:
+    """What lies in each folder, with one bit depth for all that have 16 bits per channel."""
+    nothing = Samples((), ())
+    found = (
+        nothing if calibration is None else normal_samples(calibration),
+        nothing if validation is None else labelled_samples(validation),
+        nothing if training is None else normal_samples(training),
+    )
+    used = [(sample.name, sample.used) for one in found for sample in one.samples]
+    bits, texts = measured_bit_depth(used, told)
+    notes.extend(texts)
+    normal, labelled, trained = (replace(one, samples=read_again(one.samples, bits)) for one in found)
+    return normal, labelled, trained, bits
 
 
 def _dependence(cuts: Sequence[Cut], correlation: float | None) -> list[str]:
@@ -200,9 +229,8 @@ def _dependence(cuts: Sequence[Cut], correlation: float | None) -> list[str]:
     return notes
 
 
-def _training_alone(folder: Path, others: Sequence[Sample], notes: list[str]) -> Sequence[Sample]:
-    """All usable pictures of ``folder`` that are not among the others: what the host is fitted to."""
-    found = normal_samples(folder)
+def _training_alone(found: Samples, others: Sequence[Sample], notes: list[str]) -> Sequence[Sample]:
+    """All usable pictures of --training that are not among the others: what the host is fitted to."""
     inspected = inspect_pictures(found.samples)
     require_usable(inspected, (), 1)
     texts = (*found.notes, *inspected.notes, *describe(inspected.findings))

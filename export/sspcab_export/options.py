@@ -12,6 +12,7 @@ from typing import Literal
 
 import click
 
+from sspcab_edge.bit_depth import BitDepth
 from sspcab_edge.block import BlockForm
 from sspcab_edge.manifest import Precision, Target
 from sspcab_export.front_end_options import FrontEndOptions
@@ -43,6 +44,8 @@ class ExportOptions:
         quantile: Quantile of the normal scores to use as threshold instead.
         training: Normal pictures for hosts that are fitted to some at export, as CutPaste's density is; they
             get half of ``calibration`` without.
+        bit_depth: How many bits are in use in images of 16 per channel; None: as many as they hold values
+            of.
         suspects: What to do with calibration pictures that the source takes for anomalies.
         gates: Limits instead of the defaults, as in ``int8:rate=0.03``; see :mod:`sspcab_export.gates`.
         float_budget: Most layers to keep in float at a lower precision so that the gate is passed.
@@ -93,6 +96,11 @@ class ExportOptions:
         None, "Images and threshold",
         "Normal pictures that a host is fitted to at export (CutPaste's density), such as those it was "
         "trained on.", metavar="DIR", by_default="half of --calibration",
+    )  # fmt: skip
+    bit_depth: BitDepth | None = option(
+        None, "Images and threshold",
+        "How many bits of images with 16 per channel are in use: 16 also for fewer that are shifted up.",
+        by_default="as many as they hold values of",
     )  # fmt: skip
     suspects: Suspects = option(
         "exclude", "Images and threshold",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sspcab_edge.bit_depth import BitDepth
 from sspcab_edge.datasets import list_images, printable, read_dataset, read_normal_images
 from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import decode_picture
@@ -23,6 +24,7 @@ __all__ = [
     "conversions",
     "labelled_samples",
     "normal_samples",
+    "read_again",
 ]
 
 DETAIL = 64
@@ -55,6 +57,8 @@ class Sample:
     converted: str | None
     size: tuple[int, int]
     detail: npt.NDArray[np.uint16]
+    used: int | None = None
+    bit_depth: BitDepth = 16
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """The picture decoded once more: (H, W, 3) uint8 RGB.
@@ -62,7 +66,7 @@ class Sample:
         Raises:
             PictureError: It cannot be decoded any more.
         """
-        return decode_picture(self.path).pixels
+        return decode_picture(self.path, self.bit_depth).pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +125,39 @@ def conversions(samples: Sequence[Sample]) -> list[str]:
     return [f"{count} pictures converted: {what}" for what, count in sorted(counts.items())]
 
 
+def read_again(samples: Sequence[Sample], bit_depth: BitDepth) -> tuple[Sample, ...]:
+    """The same images, those of 16 bits per channel with so many of them in use.
+
+    Raises:
+        PictureError: One holds values beyond, or cannot be decoded any more.
+    """
+    return tuple(
+        sample
+        if sample.used is None or sample.bit_depth == bit_depth
+        else replace(_decoded(sample.path, bit_depth), name=sample.name, label=sample.label)
+        for sample in samples
+    )
+
+
 def _sample(path: Path, root: Path, label: bool | None) -> Sample:
-    picture = decode_picture(path)
+    return replace(_decoded(path, 16), name=printable(path.relative_to(root).as_posix()), label=label)
+
+
+def _decoded(path: Path, bit_depth: BitDepth) -> Sample:
+    """The image alone: its name is that of the file, its label unknown."""
+    picture = decode_picture(path, bit_depth)
     small = cv2.resize(picture.pixels, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
     return Sample(
         path=path,
-        name=printable(path.relative_to(root).as_posix()),
-        label=label,
+        name=printable(path.name),
+        label=None,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         thumbnail=np.asarray(small, dtype=np.float32) / np.float32(255),
         converted=picture.converted,
         size=(picture.pixels.shape[0], picture.pixels.shape[1]),
         detail=_detail(picture.pixels),
+        used=picture.used,
+        bit_depth=bit_depth,
     )
 
 

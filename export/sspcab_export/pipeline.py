@@ -107,6 +107,7 @@ def export_with(checkpoint: Given, options: ExportOptions) -> Exported:
         limits=limits,
         precisions=precisions,
         suspects=options.suspects,
+        bit_depth=options.bit_depth,
         framing=options.front_end,
     )
     gather = gather_pictures if loaded.video is None else gather_footage

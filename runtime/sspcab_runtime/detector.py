@@ -24,6 +24,7 @@ from sspcab_runtime import pipeline
 from sspcab_runtime.calls import answer
 from sspcab_runtime.frontends.table import open_front_end
 from sspcab_runtime.opening import open_first, wanted_settings
+from sspcab_runtime.sources.pictures import at_bit_depth
 from sspcab_runtime.tuning import read_tuning
 
 __all__ = ["Detector"]
@@ -169,9 +170,12 @@ class Detector:
     def stream(self, source: Source) -> Generator[pipeline.Result | pipeline.Failure, None, None]:
         """Judge every frame of a source, overlapped: see :func:`sspcab_runtime.pipeline.stream`.
 
+        Image files are read with the bit depth of the bundle.
+
         Raises:
             InputError: As it says there; or there is another stream, for a front-end that remembers one.
         """
+        source = at_bit_depth(source, self.bundle.manifest.preprocess.bit_depth)
         with self._one_stream():
             yield from pipeline.stream(self, source)
 

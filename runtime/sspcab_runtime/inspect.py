@@ -62,9 +62,10 @@ def _port(port: Port) -> str:
 
 def _preprocess(manifest: Manifest) -> str:
     size = manifest.preprocess
+    deep = "" if size.bit_depth == 16 else f", {size.bit_depth} bits in use in images of 16"
     if manifest.front_end.tiles is not None:
-        return f"{manifest.front_end.kind}, cut into {size.width}x{size.height}"
-    return f"{manifest.front_end.kind}, resized to {size.width}x{size.height} by {size.resize}"
+        return f"{manifest.front_end.kind}, cut into {size.width}x{size.height}{deep}"
+    return f"{manifest.front_end.kind}, resized to {size.width}x{size.height} by {size.resize}{deep}"
 
 
 def _front_end(bundle: Bundle) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from sspcab_runtime.detector import Detector
 from sspcab_runtime.sources import open_source
 from sspcab_runtime.sources.camera_address import camera_address
 from sspcab_runtime.sources.live import LiveSource
+from sspcab_runtime.sources.pictures import at_bit_depth
 from sspcab_runtime.sources.streams import StreamOptions
 
 __all__ = ["learn"]
@@ -68,6 +69,7 @@ def learn(
     scores: list[float] = []
     with Detector.open(folder / bundle.path, backend=bundle.backend, precision=bundle.precision) as detector:
         footage = _open(table, folder / (config.files or "."), source)
+        at_bit_depth(footage, detector.bundle.manifest.preprocess.bit_depth)
         try:
             seconds = _judge(detector, footage, minutes * 60, scores)
         finally:

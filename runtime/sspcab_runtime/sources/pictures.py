@@ -6,11 +6,22 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sspcab_edge.bit_depth import BitDepth
 from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import decode_picture
-from sspcab_edge.protocols import Frame
+from sspcab_edge.protocols import Frame, Source
 
-__all__ = ["Pictures"]
+__all__ = ["Pictures", "at_bit_depth"]
+
+
+def at_bit_depth(source: Source, bit_depth: BitDepth) -> Source:
+    """The same source; where it reads image files, those of 16 bits per channel with so many in use.
+
+    Cameras and videos give 8 bits already.
+    """
+    if isinstance(source, Pictures):
+        source.bit_depth = bit_depth
+    return source
 
 
 class Pictures:
@@ -19,10 +30,12 @@ class Pictures:
     Args:
         uri: How the source was named.
         paths: The files.
+        bit_depth: How many bits are in use in files of 16 per channel.
     """
 
-    def __init__(self, uri: str, paths: Sequence[Path]) -> None:
+    def __init__(self, uri: str, paths: Sequence[Path], bit_depth: BitDepth = 16) -> None:
         self.uri = uri
+        self.bit_depth = bit_depth
         self._paths = tuple(paths)
         self._next = 0
 
@@ -46,7 +59,7 @@ class Pictures:
         self._next += 1
         path = self._paths[index]
         try:
-            picture = decode_picture(path)
+            picture = decode_picture(path, self.bit_depth)
         except PictureError as error:
             error.path = str(path)
             raise
