@@ -74,6 +74,7 @@ _EXAMPLES = 8
 _LARGEST = 2048  # longer sides are halved before the scene is moved by pixels
 _BLOCK = 512
 _MOST_LINKS = 48  # of one image to others before it: enough to connect what belongs together
+_COLLINEAR = 1e-7  # share of the largest squared size below which a shared direction is rounding
 _NO_NOISE = 0.02  # grey levels; details below this are the same pixels again
 
 Vectors = npt.NDArray[np.float32]
@@ -275,8 +276,10 @@ def _sharpened(planes: Vectors) -> Vectors:
 
 def _without(vectors: Vectors, shared: Vectors) -> Vectors:
     """What is left of the vectors when what the shared ones span is taken off."""
-    basis, _ = np.linalg.qr(shared.T)
-    return np.asarray(vectors - (vectors @ basis) @ basis.T, dtype=np.float32)
+    sizes, turns = np.linalg.eigh((shared @ shared.T).astype(np.float64))
+    kept = sizes > _COLLINEAR * sizes[-1]
+    basis = ((turns[:, kept] / np.sqrt(sizes[kept])).T @ shared).astype(np.float32)
+    return np.asarray(vectors - (vectors @ basis.T) @ basis, dtype=np.float32)
 
 
 def _changes(samples: Sequence[Sample], scene: Vectors, grid: int, most: int) -> list[Vectors]:
