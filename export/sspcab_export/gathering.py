@@ -50,7 +50,7 @@ class Wanted:
     precisions: Sequence[Precision]
     suspects: Suspects
     framing: FrontEndOptions
-    bit_depth: BitDepth | None
+    bit_depth: BitDepth | None = None
 
     @property
     def lower_forms(self) -> bool:

@@ -127,6 +127,30 @@ def test_without_pictures_for_it_half_of_the_calibration_makes_the_density(
     assert verdict.map is not None
 
 
+def test_training_pictures_alone_make_the_density_all_of_them_and_nothing_else(
+    pictures: Path, tmp_path: Path
+) -> None:
+    network = randomise(AddedBlock(WIDTH), 3).eval()
+    torch.save(network.state_dict(), tmp_path / "model.pth")
+    bundle = export(
+        tmp_path / "model.pth",
+        training=pictures / "training",
+        host=HostOptions(input_size=(SIZE, SIZE)),
+        output=tmp_path / "bundle",
+    ).bundle
+    record, decision = bundle.manifest.calibration, bundle.manifest.decision
+    assert record is not None
+    assert (record.training, record.fit, record.ranges, record.judge) == (40, 0, 0, 0)
+    assert (decision.threshold, decision.policy) == (None, "none")
+    assert decision.note is not None
+    assert "sspcab-edge fit BUNDLE DIR" in decision.note
+    normal, asked = (embeddings(network, read(pictures / name)) for name in ("training", "asked"))
+    wanted = mahalanobis(normal, asked)
+    with Detector.open(bundle.path) as detector:
+        got = [detector(pixels).score for pixels in read(pictures / "asked")]
+    assert np.abs(np.asarray(got, dtype=np.float64) - wanted).max() <= 1e-4 * spread_of(wanted)
+
+
 def test_training_pictures_are_for_hosts_that_are_fitted(pictures: Path, tmp_path: Path) -> None:
     onnx.save(edge_network(), tmp_path / "model.onnx")
     with pytest.raises(OptionError, match="--training"):
