@@ -53,11 +53,6 @@ _LIBRARIES = frozenset({"numpy", "torch"})
 _REBUILDING = ("_", "reduce_", "rebuild_")
 """How functions of torch and NumPy are named that rebuild data; all of them are stubs here."""
 
-_LOWER_CASE_CLASSES = frozenset(
-    {"device", "dtype", "finfo", "iinfo", "layout", "matrix", "memory_format", "memmap", "ndarray"}
-    | {"recarray", "record", "void"}
-)
-
 
 class AsksToRun(Exception):
     """A pickle names a function that does things."""
@@ -134,7 +129,8 @@ def check_call(name: Name) -> None:
         AsksToRun: It is one.
     """
     leaf = name.leaf.rpartition(".")[2]
-    if name.module.split(".")[0] not in _LIBRARIES or leaf in _LOWER_CASE_CLASSES:
+    if name.module.split(".")[0] not in _LIBRARIES or not leaf[:1].islower() or leaf.startswith(_REBUILDING):
         return
-    if leaf[:1].islower() and not leaf.startswith(_REBUILDING):
+    loaded = sys.modules.get(name.module)
+    if loaded is None or not isinstance(vars(loaded).get(name.leaf), type):
         raise AsksToRun(name.full)

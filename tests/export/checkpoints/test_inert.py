@@ -102,6 +102,7 @@ INERT: dict[str, Callable[[], Any]] = {
     "generators of NumPy": lambda: [np.random.default_rng(3), np.random.RandomState(3)],
     "numbers of NumPy": lambda: [np.float64(2.5), np.int32(3), np.bool_(True), np.str_("a")],
     "arrays of NumPy": lambda: [np.ones((2, 3)), np.array(["a", None], dtype=object), np.datetime64("2024")],
+    "classes of NumPy without capitals": lambda: [np.poly1d([1, 2]), np.ones(2).view(np.recarray)],
     "expression": lambda: re.compile("a+", re.IGNORECASE),
     "logger": lambda: logging.getLogger("train"),
     "array": lambda: array.array("d", [1.0]),
