@@ -9,11 +9,28 @@ if TYPE_CHECKING:
     from sspcab_export.front_end_options import FrontEndOptions
     from sspcab_export.host_options import HostOptions
     from sspcab_export.options import ExportOptions
-    from sspcab_export.pipeline import Exported, Progress, export
+    from sspcab_export.pipeline import Exported, Progress, export, export_with
+    from sspcab_export.recipe_file import Recipe, read_recipe
 
-__all__ = ["ExportOptions", "Exported", "FrontEndOptions", "HostOptions", "Progress", "export"]
+__all__ = [
+    "ExportOptions",
+    "Exported",
+    "FrontEndOptions",
+    "HostOptions",
+    "Progress",
+    "Recipe",
+    "export",
+    "export_with",
+    "read_recipe",
+]
 
-_HOMES = {"ExportOptions": "options", "FrontEndOptions": "front_end_options", "HostOptions": "host_options"}
+_HOMES = {
+    "ExportOptions": "options",
+    "FrontEndOptions": "front_end_options",
+    "HostOptions": "host_options",
+    "Recipe": "recipe_file",
+    "read_recipe": "recipe_file",
+}
 
 
 def __getattr__(name: str) -> object:

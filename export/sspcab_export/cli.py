@@ -22,6 +22,7 @@ from sspcab_export.host_options import HostOptions
 from sspcab_export.needs import check_program
 from sspcab_export.options import ExportOptions
 from sspcab_export.progress import ConsoleProgress
+from sspcab_export.recipe_file import read_recipe
 from sspcab_export.summary import print_export, print_plans
 
 __all__ = ["command", "main"]
@@ -53,16 +54,28 @@ Examples:
 
 
 @click.command(name="sspcab-export", epilog=_EXAMPLES, cls=GroupedCommand)
-@click.argument("checkpoint", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("checkpoint", nargs=-1, type=click.Path(path_type=Path))
 @declared_options(ExportOptions, HostOptions, FrontEndOptions)
 @click.option(
     "--require-plan", is_flag=True, cls=GroupedOption, group="Precision and gate",
     help="With --target tensorrt: fail unless plans can be built and proved on this machine.",
 )  # fmt: skip
+@click.option(
+    "--dry-run", is_flag=True, cls=GroupedOption, group="Common",
+    help="Make nothing: say what CHECKPOINT is, what is assumed of it and what it still needs. Exits with 2 "
+    "where something is missing.",
+)  # fmt: skip
+@click.option(
+    "--recipe", "recipe_path", type=click.Path(path_type=Path), metavar="FILE.toml", cls=GroupedOption,
+    group="Common", help="Take options, and CHECKPOINT, from this file, by the same names; every bundle "
+    "holds the recipe that made it. What is given here wins.",
+)  # fmt: skip
 @json_option
 @common_options
 def command(
     checkpoint: tuple[Path, ...],
+    recipe_path: Path | None,
+    dry_run: bool,
     require_plan: bool,
     as_json: bool,
     **values: Any,
@@ -77,19 +90,30 @@ def command(
     CHECKPOINT may be a bundle: with --target tensorrt its plans are built and proved on this machine (neither
     torch nor onnx is needed); with another target or precision it gains that artifact.
     """
+    if recipe_path is not None:
+        checkpoint = _follow(recipe_path, checkpoint, values)
+    if not checkpoint:
+        raise click.UsageError("Missing argument 'CHECKPOINT...'.")
     targets, precisions = values["targets"], values["precisions"]
     if require_plan and "tensorrt" not in targets:
         raise OptionError("--require-plan is about TensorRT: give --target tensorrt with it")
     if len(checkpoint) == 1 and is_bundle(checkpoint[0]):
+        if dry_run:
+            raise OptionError(
+                f"--dry-run is about checkpoints; sspcab-edge inspect {checkpoint[0]} shows a bundle"
+            )
         if values["output"] is not None:
             raise OptionError(f"{checkpoint[0]} is a bundle and is added to in place: leave -o out")
         _add_to(checkpoint[0], targets, precisions, require_plan, as_json)
         return
-    if values["output"] is None:
-        values["output"] = bundle_beside(checkpoint, checkpoint_files(checkpoint))
-    check_output(values["output"], values["force"])
     nested = {"host": take(HostOptions, values), "front_end": take(FrontEndOptions, values)}
     options = take(ExportOptions, values, nested)
+    if dry_run:
+        _try_out(checkpoint, options, as_json)
+        return
+    check_output(
+        Path(options.output or bundle_beside(checkpoint, checkpoint_files(checkpoint))), options.force
+    )
     check_program(checkpoint_files(checkpoint), options.host)
     if require_plan:
         _require_device()
@@ -115,6 +139,34 @@ def command(
         click.echo(json.dumps(report))
         return
     print_export(report, options.sensitivity)
+
+
+def _try_out(checkpoint: tuple[Path, ...], options: ExportOptions, as_json: bool) -> None:
+    """Say what would be done; exit with 2 where something is missing."""
+    try:
+        from sspcab_export.recognition import print_recognition, recognise
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(str(error.name), "export", "sspcab-export") from error
+    report = recognise(checkpoint, options)
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        print_recognition(report)
+    if report["needs"]:
+        raise click.exceptions.Exit(2)
+
+
+def _follow(path: Path, checkpoint: tuple[Path, ...], values: dict[str, Any]) -> tuple[Path, ...]:
+    """Put what a recipe says to what was given, which wins; the checkpoint of the two."""
+    given = {name for name, value in values.items() if not (value is None or value is False or value == ())}
+    recipe = read_recipe(path, given | ({"checkpoint"} if checkpoint else set()))
+    for name, line in recipe.lines.items():
+        if name in given:
+            click.echo(f"{path}:{line}: another value was given, which wins", err=True)
+    for note in recipe.notes:
+        click.echo(note, err=True)
+    values.update(recipe.values)
+    return checkpoint or recipe.checkpoint
 
 
 def _add_to(

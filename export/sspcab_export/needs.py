@@ -20,7 +20,7 @@ class Need:
     """One option that is missing.
 
     Attributes:
-        flag: As on the command line.
+        flag: As on the command line; empty for CHECKPOINT.
         value: What has to be given, or a word in capitals that stands for it.
         why: What it is, for somebody who has to fill it in.
     """
@@ -39,7 +39,7 @@ class MissingOptions(OptionError):
     """
 
     def __init__(self, what: str, needs: Sequence[Need]) -> None:
-        told = "; ".join(f"{need.flag} {need.value}, {need.why}" for need in needs)
+        told = "; ".join(f"{need.flag} {need.value}, {need.why}".lstrip() for need in needs)
         super().__init__(f"{what}. Still needed: {told}")
         self.what = what
         self.needs = tuple(needs)
@@ -47,7 +47,7 @@ class MissingOptions(OptionError):
 
 def completed(command: Sequence[str], needs: Sequence[Need]) -> str:
     """A command line as it was given, with what it lacks behind it."""
-    return shlex.join([*command, *(word for need in needs for word in (need.flag, need.value))])
+    return shlex.join([*command, *(word for need in needs for word in (need.flag, need.value) if word)])
 
 
 def size_need() -> Need:

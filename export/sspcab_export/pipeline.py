@@ -37,6 +37,7 @@ from sspcab_export.precision.sensitivity import LayerEffect
 from sspcab_export.precision_search import lower
 from sspcab_export.progress import Progress, Silent
 from sspcab_export.reading import read_model
+from sspcab_export.recipe_file import RECIPE_NAME, recipe_text
 from sspcab_export.report import as_json, as_markdown
 from sspcab_export.rounding import check_repeatable, probe
 from sspcab_export.thresholds import ThresholdOptions
@@ -211,6 +212,8 @@ def export_with(checkpoint: Given, options: ExportOptions) -> Exported:
             msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
         )
         (folder / "report.md").write_text(as_markdown(manifest, tuple(notes), effects), encoding="utf-8")
+        recipe = recipe_text(files, model.source, options, out.absolute().parent)
+        (folder / RECIPE_NAME).write_bytes(recipe.encode("utf-8", errors="replace"))
         bundle = write_bundle(folder, manifest, out, force=options.force)
     for artifact, one in zip(bundle.manifest.artifacts, ordered, strict=True):
         if one.engine is not None and one.engine_parity is not None and artifact.target != "tensorrt":

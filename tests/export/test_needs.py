@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,3 +104,32 @@ def test_the_size_of_a_program_is_read_without_running_it(folder: Path) -> None:
     assert fixed_size(folder / "script.pt") is None
     assert fixed_size(folder / "weights.pth") is None
     assert container(folder / "weights.pth") == "torch.save archive"
+
+
+def dry_run(*arguments: str) -> tuple[int, dict[str, Any]]:
+    found = CliRunner().invoke(command, [*arguments, "--dry-run", "--json"], prog_name="sspcab-export")
+    return found.exit_code, json.loads(found.stdout)
+
+
+def test_a_dry_run_says_what_is_known_and_missing_and_makes_nothing(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    code, report = dry_run("weights.pth")
+    assert code == 2
+    assert (report["schema"], report["host"], report["bundle"]) == (1, None, "weights-bundle")
+    assert report["checkpoint"][0]["container"] == "torch.save archive"
+    assert [need["option"] for need in report["needs"]] == ["--factory", "--input-size", "--score"]
+    arguments = ["weights.pth", "--factory", "two_outputs_of_test:Two", "--input-size", "32"]
+    code, report = dry_run(*arguments, "--score", "map-max")
+    assert (code, report["host"], report["blocks"]) == (2, "network", [])
+    assert [need["option"] for need in report["needs"]] == ["--allow-no-block"]
+    code, report = dry_run(*arguments, "--score", "map-max", "--allow-no-block", "--mean", "0.5")
+    assert (code, report["needs"]) == (0, [])
+    assert report["input"] == {"width": 32, "height": 32, "resize": "opencv-linear"}
+    assert report["overrides"]["mean"] == "0.5"
+    assert any("frames are resized" in text for text in report["assumptions"])
+    shown = CliRunner().invoke(command, [*arguments, "--score", "map-max", "--dry-run"]).stdout
+    assert "host        network" in shown
+    assert "needs       --allow-no-block, there is no SSPCAB block in it" in shown
+    assert "bundle      weights-bundle: onnx-fp32" in shown
+    left = {path for path in folder.iterdir() if path.name != "__pycache__"}
+    assert left <= set(before)

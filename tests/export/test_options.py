@@ -28,7 +28,7 @@ def test_the_command_line_has_every_declared_option_and_nothing_twice() -> None:
     assert len({one.field for one in DECLARED}) == len({one.flag for one in DECLARED}) == len(DECLARED)
     assert {one.field for one in DECLARED} <= set(params)
     own = set(params) - {one.field for one in DECLARED}
-    assert own == {"checkpoint", "require_plan", "as_json", "verbose", "version"}
+    assert own == {"checkpoint", "dry_run", "recipe_path", "require_plan", "as_json", "verbose", "version"}
 
 
 def test_the_function_takes_the_fields_as_its_arguments() -> None:
