@@ -23,6 +23,7 @@ from sspcab_export.passes._reading import (
 )
 from sspcab_export.passes._report import Report
 from sspcab_export.passes._shapes import broadcasts_into, shape_entries, shape_of
+from sspcab_export.passes._spatial_mean import MEANS, averaged
 
 __all__ = ["hidden_units_after", "squeeze_excitation"]
 
@@ -73,15 +74,30 @@ def hidden_units_after(value: ir.Value) -> int | None:
 
 
 def _gate_of(node: ir.Node) -> _Gate | None:
-    if node.op_type != "Mul" or node.domain != "":
+    if node.op_type not in ("Mul", "Einsum") or node.domain != "" or len(node.inputs) != 2:
         return None
     x, y = node.inputs
     if x is None or y is None:
         return None
+    if node.op_type == "Einsum":
+        source_first = _scaling(node)
+        if source_first is None:
+            return None
+        return _match(node, x, y, fits=True) if source_first else _match(node, y, x, fits=True)
     return _match(node, x, y) or _match(node, y, x)
 
 
-def _match(node: ir.Node, source: ir.Value, gate: ir.Value) -> _Gate | None:
+def _scaling(einsum: ir.Node) -> bool | None:
+    """Whether the first operand has its channels scaled by the other, (N, C); None for other equations."""
+    terms, _, left = string_attribute(einsum, "equation", "").replace(" ", "").partition("->")
+    first, _, second = terms.partition(",")
+    if len(left) != 4 or len(set(left)) != 4 or not left.isalpha():
+        return None
+    return {(left, left[:2]): True, (left[:2], left): False}.get((first, second))
+
+
+def _match(node: ir.Node, source: ir.Value, gate: ir.Value, *, fits: bool = False) -> _Gate | None:
+    """The gate that ``gate`` is; ``fits`` where the node itself says that it scales the channels."""
     gate = _unexpanded(gate, source)
     sigmoid, plain_gate = _back(gate, "Sigmoid")
     second = _linear(sigmoid.inputs[0]) if sigmoid is not None else None
@@ -89,16 +105,17 @@ def _match(node: ir.Node, source: ir.Value, gate: ir.Value) -> _Gate | None:
     first = _linear(relu.inputs[0]) if relu is not None else None
     if first is None or second is None:
         return None
-    mean, plain_mean = _back(first.source, "ReduceMean", "GlobalAveragePool")
+    mean, plain_mean = _back(first.source, *MEANS)
     channels, hidden = first.weight.shape[1], first.weight.shape[0]
-    if mean is None or mean.inputs[0] is not source or second.weight.shape != (channels, hidden):
+    if mean is None or averaged(mean) is not source or second.weight.shape != (channels, hidden):
         return None
     if (first.is_convolution and not plain_mean) or (second.is_convolution and not plain_hidden):
         return None
     plain = plain_gate and plain_hidden and plain_mean and first.is_convolution and second.is_convolution
-    if not _is_spatial_mean(mean) or not (plain or _scales_channels(gate, channels)):
+    if not (plain or fits or _scales_channels(gate, channels)):
         return None
-    return _Gate(source, node.outputs[0], first, second, plain and mean.op_type == "GlobalAveragePool")
+    canonical = plain and mean.op_type == "GlobalAveragePool" and node.op_type == "Mul"
+    return _Gate(source, node.outputs[0], first, second, canonical)
 
 
 def _unexpanded(gate: ir.Value, source: ir.Value) -> ir.Value:
@@ -182,15 +199,6 @@ def _layer(node: ir.Node, weight: npt.NDArray[np.generic], bias_index: int | Non
     if source is None or named is None or weight.ndim != 2:
         return None
     return _Linear(source, weight, bias, named.name or "gate.weight", node.op_type == "Conv")
-
-
-def _is_spatial_mean(node: ir.Node) -> bool:
-    """True for the mean over rows and columns of an (N, C, H, W) value."""
-    if node.op_type == "GlobalAveragePool":
-        return True
-    axes = constant_input(node, 1) if len(node.inputs) > 1 else None
-    listed = ints_attribute(node, "axes", ()) if axes is None else tuple(int(axis) for axis in axes.ravel())
-    return sorted(axis % 4 for axis in listed) == [2, 3]
 
 
 def _scales_channels(gate: ir.Value, channels: int) -> bool:

@@ -96,6 +96,42 @@ LOOKALIKES = {
 }  # fmt: skip
 
 
+def gated(mean: str, product: str = "g = Reshape (q, scale)\n y = Mul (r, g)") -> str:
+    """The block with ``m``, (N, C) or with axes of one, as the mean that its gate starts from."""
+    layers = "f = Reshape (m, flat)\n a = Gemm <transB = 1> (f, g1, d1)"
+    return edited(
+        BLOCK, mean=mean, hidden=layers, active="b = Relu (a)", logit="c = Gemm <transB = 1> (b, g2, d2)",
+        gate="q = Sigmoid (c)", y=product,
+    )  # fmt: skip
+
+
+TWICE = "n = ReduceMean <keepdims = {0}> (r, {1})\n m = ReduceMean <keepdims = {0}> (n, {2})"
+GATES = {
+    "two means": gated(TWICE.format(0, "last", "last")),
+    "rows, then columns": gated(TWICE.format(0, "axis2", "axis2")),
+    "two means that keep axes": gated(TWICE.format(1, "last", "axis2")),
+    "a flat map": gated("n = Reshape (r, rows_in_one)\n m = ReduceMean <keepdims = 0> (n, last)"),
+    "a flat map of any batch": gated("n = Reshape (r, any_batch)\n m = ReduceMean <keepdims = 0> (n, axis2)"),
+    "a pool of the whole map": gated("m = AveragePool <kernel_shape = [9, 11]> (r)"),
+    "einsum": gated("m = GlobalAveragePool (r)", 'y = Einsum <equation = "nchw,nc->nchw"> (r, q)'),
+    "einsum, gate first": gated(
+        "m = GlobalAveragePool (r)", 'y = Einsum <equation = "nc,nchw->nchw"> (q, r)'
+    ),
+}
+
+OTHER_GATES = {
+    "one axis twice": gated(
+        TWICE.format(1, "last", "last").replace("m =", "k =") + "\n m = ReduceMax (k, axis2)"
+    ),
+    "half the map": gated("n = AveragePool <kernel_shape = [9, 10]> (r)\n m = ReduceMax (n, last)"),
+    "another value": gated("o = Neg (r)\n m = GlobalAveragePool (o)"),
+    "means of columns only": gated("n = ReduceMean (r, last)\n m = ReduceMax (n, axis2)"),
+    "a gate turned around": gated(
+        "m = GlobalAveragePool (r)", 't = Transpose (q)\n y = Einsum <equation = "nchw,cn->nchw"> (r, t)'
+    ),
+}
+
+
 def arrays(kernel: int = 1, dilation: int = 1) -> dict[str, Array]:
     rng = np.random.default_rng(3)
     return block_arrays(kernel, dilation) | {
@@ -115,6 +151,12 @@ def arrays(kernel: int = 1, dilation: int = 1) -> dict[str, Array]:
         "batched": np.array([4, -1, 4, 9, 11]),
         "between": np.array([-1, 4, 4, 9, 11]),
         "wide": rng.standard_normal((4, 16, kernel, kernel), dtype=np.float32),
+        "flat": np.array([-1, 4]),
+        "scale": np.array([-1, 4, 1, 1]),
+        "rows_in_one": np.array([0, 4, -1]),
+        "any_batch": np.array([-1, 4, 99]),
+        "g1": rng.standard_normal((2, 4), dtype=np.float32),
+        "g2": rng.standard_normal((4, 2), dtype=np.float32),
         "w35": rng.standard_normal((4, 3, 1, 1), dtype=np.float32),
         "w45": rng.standard_normal((4, 5, 1, 1), dtype=np.float32),
     }
@@ -161,4 +203,24 @@ def test_relu_on_each_of_the_stacked_is_another_dialect(run_onnxruntime: RunGrap
     before = graph(text, arrays())
     after, (block,) = optimise(before)
     assert (block.dialect, block.form) == ("tensorflow", "reference")
+    check_equal(before, after, images(), run_onnxruntime)
+
+
+@pytest.mark.parametrize("text", GATES.values(), ids=GATES)
+def test_the_gate_is_known_however_its_mean_is_spelled(text: str, run_onnxruntime: RunGraph) -> None:
+    before = graph(text, arrays())
+    after, (block,) = optimise(before)
+    assert (block.dialect, block.reduction, block.form) == ("official", 2, "folded")
+    operators = [node.op_type for node in after.graph]
+    assert "GlobalAveragePool" in operators
+    assert not {"Einsum", "ReduceMean", "Reshape", "AveragePool", "Gemm"} & set(operators)
+    check_equal(before, after, images(), run_onnxruntime)
+
+
+@pytest.mark.parametrize("text", OTHER_GATES.values(), ids=OTHER_GATES)
+def test_another_gate_stays(text: str, run_onnxruntime: RunGraph) -> None:
+    before = graph(text, arrays())
+    after, (block,) = optimise(before)
+    assert (block.reduction, block.form) == (0, "folded")
+    assert "Gemm" in [node.op_type for node in after.graph]
     check_equal(before, after, images(), run_onnxruntime)
