@@ -59,8 +59,11 @@ def cut_from(value: ir.Value) -> ir.Value:
     if int_attribute(node, "axis", 0) % rank != axis % rank or len(node.outputs) != len(joined.inputs):
         return value
     sizes = [None if part is None else dimension(part, axis) for part in joined.inputs]
-    told = constant_input(node, 1) if len(node.inputs) > 1 else None
-    if None in sizes or (len(set(sizes)) != 1 if told is None else told.ravel().tolist() != sizes):
+    told: list[int] | None = list(ints_attribute(node, "split", ())) or None
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        given = constant_input(node, 1)
+        told = [] if given is None else given.ravel().tolist()
+    if None in sizes or (len(set(sizes)) != 1 if told is None else told != sizes):
         return value
     return joined.inputs[node.outputs.index(value)] or value
 

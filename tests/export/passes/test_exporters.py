@@ -16,6 +16,30 @@ from sspcab_edge.block import BlockSpec
 from sspcab_export.graph import graph_from_torch, load_graph, save_graph
 from sspcab_export.passes import optimise
 
+
+class Respelled(SumThenRelu):
+    """The same block with its branches stacked, and summed by ``sum`` or ``einsum``."""
+
+    def __init__(self, channels: int, how: str) -> None:
+        super().__init__(channels, reduction=4)
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.nn.functional.pad(x, [self.pad] * 4)
+        crop = self.crop
+        stack = torch.stack(
+            [
+                self.conv1(x[..., :-crop, :-crop]),
+                self.conv2(x[..., crop:, :-crop]),
+                self.conv3(x[..., :-crop, crop:]),
+                self.conv4(x[..., crop:, crop:]),
+            ]
+        )
+        total = stack.sum(0) if self.how == "stacked" else torch.einsum("bnchw->nchw", stack)
+        result: torch.Tensor = self.se(torch.relu(total))
+        return result
+
+
 FREE = {"static": {}, "batch": {0: "N"}, "all": {0: "N", 2: "H", 3: "W"}}
 
 
@@ -24,6 +48,8 @@ def network(kind: str, kernel: int = 1, dilation: int = 1) -> Network:
     block: SumThenRelu | AddedOntoZeros
     if kind == "anomalib":
         block = AddedOntoZeros(16, kernel, dilation)
+    elif kind in ("stacked", "einsum"):
+        block = Respelled(16, kind)
     else:
         block = SumThenRelu(16, kernel, dilation, reduction=4, expand=kind == "expanded")
     net = Network(block, 16)
@@ -144,3 +170,15 @@ def test_our_own_export_goes_the_same_way(tmp_path: Path, run_openvino: RunGraph
     net = network("anomalib")
     save_graph(graph_from_torch(net, {"x": torch.zeros(1, 3, 13, 11)}, ["y"]), tmp_path / "net.onnx")
     check(net, tmp_path / "net.onnx", "batch", spec("anomalib"), run_openvino)
+
+
+@pytest.mark.parametrize("free", ["batch", "all"])
+@pytest.mark.parametrize("kind", ["stacked", "einsum"])
+def test_stacked_branches_of_both_exporters(
+    kind: str, free: str, tmp_path: Path, run_onnxruntime: RunGraph
+) -> None:
+    net = network(kind)
+    old_export(net, tmp_path / "old.onnx", free, 11 if kind == "stacked" else 12)
+    check(net, tmp_path / "old.onnx", free, spec(kind), run_onnxruntime)
+    new_export(net, tmp_path / "new.onnx", free, 18, optimised=kind == "stacked")
+    check(net, tmp_path / "new.onnx", free, spec(kind), run_onnxruntime)

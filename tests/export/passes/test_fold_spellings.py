@@ -224,3 +224,13 @@ def test_another_gate_stays(text: str, run_onnxruntime: RunGraph) -> None:
     assert (block.reduction, block.form) == (0, "folded")
     assert "Gemm" in [node.op_type for node in after.graph]
     check_equal(before, after, images(), run_onnxruntime)
+
+
+def test_an_old_split_into_other_pieces_stays(run_onnxruntime: RunGraph) -> None:
+    """Before opset 13 the sizes are an attribute; these give a sum of five channels, one piece spread."""
+    text = joined("x1, x2, x3, x4 = Split <axis = 1, split = [5, 5, 5, 1]> (all)\n s = Sum (x1, x2, x3, x4)")
+    text = edited(text, mean="", hidden="", active="", logit="", gate="", y="y = Identity (r)")
+    before = graph(text, arrays(), outputs="float[N,5,9,11] y", opset=12)
+    after, blocks = optimise(before)
+    assert blocks == ()
+    check_equal(before, after, images(), run_onnxruntime)
