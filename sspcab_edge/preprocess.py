@@ -7,8 +7,8 @@ that differs between the two changes scores (the most frequent complaint about e
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ import cv2  # noqa: E402
 
 from sspcab_edge.bit_depth import BitDepth, largest_value, upper_8_bits  # noqa: E402
 from sspcab_edge.errors import InputError, PictureError  # noqa: E402
-from sspcab_edge.front_end_spec import Preprocess  # noqa: E402
+from sspcab_edge.front_end_spec import Preprocess, ResizeFilter  # noqa: E402
+from sspcab_edge.resampling import antialias_linear, pil_linear  # noqa: E402
 
 __all__ = [
     "MAX_PIXELS",
@@ -158,51 +159,16 @@ def resize(pixels: Pixels, spec: Preprocess) -> Pixels:
     """Resize (H, W, 3) uint8 with the pinned filter; a frame of the right size passes unchanged."""
     if pixels.shape[:2] == (spec.height, spec.width):
         return np.ascontiguousarray(pixels)
-    if spec.resize == "opencv-linear":
-        size = (spec.width, spec.height)
-        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-    return _antialias_linear(pixels, spec.height, spec.width)
+    return _FILTERS[spec.resize](pixels, spec.height, spec.width)
 
 
-def _antialias_linear(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Triangle filter widened by the scale when shrinking, as PIL's and torch's antialiased bilinear.
-
-    Separable and in float32: rows first, which lie together in memory, then columns as rows of the transposed
-    picture. Rounded half to even. No matrix products: their threads would wait, busy, beside the engine's.
-    """
-    tall = _filter_rows(pixels.reshape(pixels.shape[0], -1), height).reshape(height, -1, 3)
-    turned = cv2.transpose(tall)
-    small = _filter_rows(turned.reshape(turned.shape[0], -1), width).reshape(width, height, 3)
-    return np.asarray(np.clip(np.rint(cv2.transpose(small)), 0, 255), dtype=np.uint8)
+def _opencv_linear(pixels: Pixels, height: int, width: int) -> Pixels:
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _filter_rows(rows: npt.NDArray[Any], size_out: int) -> npt.NDArray[np.float32]:
-    """(n, m) uint8 or float32 -> (size_out, m) float32, filtered along the first axis."""
-    starts, weights = _taps(rows.shape[0], size_out)
-    out = np.zeros((size_out, rows.shape[1]), np.float32)
-    taken, weighted = np.empty(out.shape, rows.dtype), np.empty_like(out)
-    for tap in range(weights.shape[1]):
-        np.take(rows, starts + tap, axis=0, out=taken, mode="clip")
-        np.multiply(taken, weights[:, tap, None], out=weighted)
-        out += weighted
-    return out
-
-
-@lru_cache(maxsize=32)
-def _taps(size_in: int, size_out: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The antialiased triangle filter.
-
-    Returns:
-        (size_out,) the first input of each output, and (size_out, taps) float32 weights of it and those that
-        follow; each row sums to 1.
-    """
-    scale = size_in / size_out
-    support = max(scale, 1.0)
-    centres = (np.arange(size_out) + 0.5) * scale
-    positions = np.arange(size_in) + 0.5
-    dense = np.clip(1 - np.abs(positions[None, :] - centres[:, None]) / support, 0, None)
-    dense = dense / dense.sum(axis=1, keepdims=True)
-    taps = int((dense > 0).sum(axis=1).max())
-    starts = np.minimum((dense > 0).argmax(axis=1), size_in - taps)
-    weights = np.take_along_axis(dense, starts[:, None] + np.arange(taps), axis=1)
-    return starts, np.asarray(weights, dtype=np.float32)
+_FILTERS: dict[ResizeFilter, Callable[[Pixels, int, int], Pixels]] = {
+    "opencv-linear": _opencv_linear,
+    "antialias-linear": antialias_linear,
+    "pil-linear": pil_linear,
+}
+"""Name in manifests -> what it does to (H, W, 3) uint8 for a height and a width."""

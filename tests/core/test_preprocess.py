@@ -105,6 +105,30 @@ def test_antialias_resize_is_torchs(h: int, w: int, to_h: int, to_w: int, seed: 
     assert np.abs(got - reference).max() <= 0.502
 
 
+def test_pil_resize_is_pillows_bit_for_bit() -> None:
+    """500 sizes and contents: noise, edges, flat; larger, smaller, one pixel wide, one side kept."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: nothing to compare with")
+    random = np.random.default_rng(20211109)
+    for number in range(500):
+        most = (12, 60, 300)[number % 3]
+        h, w, to_h, to_w = (int(side) for side in random.integers(1, most, 4))
+        to_h, to_w = (h if number % 11 == 0 else to_h), (w if number % 13 == 0 else to_w)
+        pixels = picture(h, w, seed=number)
+        if number % 5 == 0:
+            pixels = np.where(pixels > 128, np.uint8(255), np.uint8(0))
+        wanted = np.asarray(image.fromarray(pixels).resize((to_w, to_h), image.Resampling.BILINEAR))
+        got = resize(pixels, spec(to_h, to_w, "pil-linear"))
+        assert np.array_equal(got, wanted), (h, w, to_h, to_w)
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (480, 640), (2000, 1500)])
+def test_pil_resize_of_camera_frames_is_pillows(size: tuple[int, int]) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: nothing to compare with")
+    pixels = picture(*size, seed=3)
+    wanted = np.asarray(image.fromarray(pixels).resize((256, 256), image.Resampling.BILINEAR))
+    assert np.array_equal(resize(pixels, spec(256, 256, "pil-linear")), wanted)
+
+
 def test_opencv_resize_is_opencvs() -> None:
     pixels = picture(70, 110)
     expected = cv2.resize(pixels, (64, 48))

@@ -101,7 +101,7 @@ def _network(checkpoint: Checkpoint, options: HostOptions) -> UnfittedCutPaste:
         name="cutpaste",
         source=NoDensity(),
         blocks=tuple(sorted(blocks, key=lambda spec: spec.path)),
-        preprocess=Preprocess(width=size[1], height=size[0], resize=options.resize or "antialias-linear"),
+        preprocess=Preprocess(width=size[1], height=size[0], resize=options.resize or "pil-linear"),
         map_size=None,
         threshold=None,
         overrides=_overrides(options),
@@ -132,6 +132,8 @@ def _assumptions(options: HostOptions, builder: ResNetBuilder) -> tuple[str, ...
         said.append(f"dilation {DEFAULT_DILATION}, the paper's: no checkpoint stores it")
     if options.input_size is None:
         said.append(f"input size {DEFAULT_SIZE[0]}x{DEFAULT_SIZE[1]}, as in public CutPaste code")
+    if options.resize is None:
+        said.append("frames are resized with pil-linear, as public CutPaste code resizes PIL images")
     if options.normalisation is None:
         said.append("pixels are normalised as for ImageNet, as in public CutPaste code")
     return tuple(said)
