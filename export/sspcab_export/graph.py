@@ -208,6 +208,9 @@ def read_graph(
         raise GraphError(f"{path} is not an ONNX model, or is truncated: {_first_line(error)}") from error
     if not proto.HasField("graph") or not proto.graph.output or not proto.opset_import:
         raise GraphError(f"{path} is not an ONNX model: it has no graph with outputs")
+    if proto.graph.sparse_initializer:
+        name = proto.graph.sparse_initializer[0].values.name
+        raise GraphError(f"{path} keeps {name!r} as a sparse tensor, which is not read: export it dense")
     own = FileEntry(path=path.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
     others = put_data_inside(proto, path, max_bytes - len(data))
     try:

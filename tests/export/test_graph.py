@@ -202,6 +202,19 @@ def test_a_file_over_the_limit_is_refused(good: Path) -> None:
         load_graph(good, max_bytes=1000)
 
 
+def test_sparse_weights_are_named(good: Path, tmp_path: Path) -> None:
+    model = onnx.load(good)
+    values = onnx.numpy_helper.from_array(np.ones(1, np.float32), "few")
+    indices = onnx.numpy_helper.from_array(np.array([3]), "where")
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, [9]))
+    path = tmp_path / "sparse.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(
+        GraphError, match=r"keeps 'few' as a sparse tensor, which is not read: export it dense"
+    ):
+        load_graph(path)
+
+
 def test_external_data_in_a_constant_is_refused(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y)'
