@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import numpy as np
 import torch
@@ -78,11 +77,6 @@ class Counts(Repaints):
         return torch.as_tensor(self.inside(x) * (1 + 0.1 * self.asked))
 
 
-class Clock(Repaints):
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.as_tensor(self.inside(x) * (1 + time.monotonic_ns() % 1_000_003 / 1e6))
-
-
 class RoundsOtherwise(Repaints):
     """Channels in another order each time: the same but for rounding, which a cancellation makes large."""
 
@@ -108,7 +102,6 @@ UNREPEATABLE = {
     "crop": (RandomCrop, "Python's random numbers"),
     "norm": (TrainingNorm, "changes while it runs"),
     "counter": (Counts, "changes while it runs"),
-    "clock": (Clock, "changes while it runs"),
 }
 REPEATABLE = {"plain": Repaints, "rounding": RoundsOtherwise, "draws": Draws}
 
