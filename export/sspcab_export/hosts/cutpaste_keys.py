@@ -20,6 +20,7 @@ import torch
 from sspcab_edge.errors import HostError
 from sspcab_export.block import find_blocks
 from sspcab_export.hosts.resnet18 import STAGES
+from sspcab_export.hosts.resnet_names import Renamed, find_children, rename_children, unwrap_stages
 
 __all__ = ["NamedWeights", "check_leftovers", "find_prefixes", "name_weights"]
 
@@ -58,7 +59,10 @@ class NamedWeights:
 
 
 def find_prefixes(tensors: Tensors) -> list[str]:
-    """What stands before ``conv1.weight`` of every ResNet in the checkpoint, the shortest first."""
+    """What stands before ``conv1.weight`` of every ResNet in the checkpoint, the shortest first.
+
+    Where there is none, what stands before the numbers of every list of a ResNet's children.
+    """
     found = []
     for key, tensor in tensors.items():
         prefix = key[: -len(_ANCHOR)]
@@ -66,7 +70,7 @@ def find_prefixes(tensors: Tensors) -> list[str]:
             continue
         if tuple(tensor.shape[1:]) == (3, 7, 7) and any(k.startswith(f"{prefix}layer1.0.") for k in tensors):
             found.append(prefix)
-    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+    return sorted(found, key=lambda prefix: (len(prefix), prefix)) or find_children(tensors)
 
 
 def name_weights(tensors: Tensors, prefixes: Sequence[str]) -> NamedWeights:
@@ -79,10 +83,26 @@ def name_weights(tensors: Tensors, prefixes: Sequence[str]) -> NamedWeights:
     Raises:
         HostError: A weight is there by two names, or a copy differs.
     """
-    named, renamed = _whole_last_stage(tensors, prefixes[0])
+    prefix, children = prefixes[0], Renamed(dict(tensors), {})
+    if f"{prefix}{_ANCHOR}" not in tensors:
+        children = rename_children(tensors, prefix)
+    stages = unwrap_stages(children.tensors, prefix)
+    named, last = _whole_last_stage(stages.tensors, prefix)
+    renamed = {new: _as_stored(old, children.paths) for new, old in stages.paths.items()} | last
+    renamed = {new: old for new, old in children.paths.items() if new not in renamed} | renamed
     if any(key.endswith(tuple(_STATISTICS)) for key in named):
         named = _like_torch(named)
-    return NamedWeights(prefixes[0], _without_copies(named, prefixes), renamed)
+    return NamedWeights(prefix, _without_copies(named, prefixes), renamed)
+
+
+def _as_stored(path: str, paths: Mapping[str, str]) -> str:
+    """A path as the checkpoint has it, where it or one above it was renamed."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        head = ".".join(parts[:length])
+        if head in paths:
+            return ".".join([paths[head], *parts[length:]])
+    return path
 
 
 def check_leftovers(weights: NamedWeights, used: Collection[str]) -> None:

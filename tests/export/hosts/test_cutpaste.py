@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from definitions.cutpaste_plain import (
     Frame,
     Projection,
     ReplacedConvolution,
+    ResNet18,
     TakenApart,
     embeddings,
     kernel_score,
@@ -232,6 +234,89 @@ def test_added_blocks_of_any_name_stand_where_their_channels_are(tmp_path: Path)
     assert "blocks.second runs after resnet18.layer2" in said
     assert "resnet18.mine runs after resnet18.layer4" in said
     assert_same_scores(scores_of(fitted(host)), wanted_of(network))
+
+
+class WrappedStage(Projection):
+    """A stage and a block as one, in the place of the stage; ``first`` puts the block before it."""
+
+    def __init__(self, stage: str, channels: int, first: bool) -> None:
+        super().__init__(WIDTH)
+        parts = [self.resnet18.get_submodule(stage), OfficialBlock(channels)]
+        setattr(self.resnet18, stage, nn.Sequential(*(parts[::-1] if first else parts)))
+
+
+class Children(nn.Module):
+    """Nothing but the children of a network as a list, a block among them; gives its last feature map."""
+
+    def __init__(self, at: int, block: nn.Module, prefix: str | None, *, whole: bool = False) -> None:
+        super().__init__()
+        network = ResNet18(WIDTH)
+        parts = list(network.children())[: 10 if whole else 8]
+        if whole:
+            parts[-1] = nn.Linear(8 * WIDTH, 3)
+        parts.insert(at, block)
+        self.prefix, self.last = prefix, len(parts) - 2 * whole
+        for name, part in enumerate(parts):
+            if prefix is None:
+                self.add_module(str(name), part)
+        if prefix is not None:
+            self.add_module(prefix, nn.Sequential(*parts))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = list((self if self.prefix is None else self.get_submodule(self.prefix)).children())
+        for part in parts[: self.last]:
+            x = part(x)
+        return x
+
+
+WRAPPED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "behind the third stage": (lambda: WrappedStage("layer3", 32, False), "resnet18.layer3.1"),
+    "behind the last": (lambda: WrappedStage("layer4", 64, False), "resnet18.layer4.1"),
+    "before the last": (lambda: WrappedStage("layer4", 32, True), "resnet18.layer4.0"),
+    "before the first": (lambda: WrappedStage("layer1", 8, True), "resnet18.layer1.0"),
+    "children": (lambda: Children(7, OfficialBlock(32), "features"), "features.7"),
+    "children at the root": (lambda: Children(7, OfficialBlock(32), None), "7"),
+    "all children, with a classifier": (lambda: Children(8, OfficialBlock(64), None, whole=True), "8"),
+    "children, the stage wrapped": (
+        lambda: Children(6, nn.Sequential(stage(16, 32, 2, False), OfficialBlock(32)), "net"), "net.6.1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_blocks_beside_a_stage_or_among_children_run_where_they_stand(tmp_path: Path, name: str) -> None:
+    make, path = WRAPPED[name]
+    network = make()
+    if name.endswith("stage wrapped"):  # its third stage is in the list already
+        assert isinstance(network, Children)
+        parts = network.get_submodule("net")
+        assert isinstance(parts, nn.Sequential)
+        del parts[7]
+        network.last = len(parts)
+    randomise(network, 3)
+    host = load(save(tmp_path, network.state_dict()))
+    assert [(b.path, b.dialect) for b in host.blocks] == [(path, "official")]
+    assert_same_scores(scores_of(fitted(host)), wanted_of(network))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: Children(4, OfficialBlock(8), "net"),
+            "the block at net.4 stands before the first stage, expected it after one",
+        ),
+        (
+            lambda: Children(8, stage(64, 64, 2, False), None),
+            "8 is a fifth stage of residual blocks, expected the four of ResNet-18",
+        ),
+    ],
+)
+def test_arrangements_that_are_no_resnet_are_one_clear_line(
+    tmp_path: Path, make: Callable[[], nn.Module], said: str
+) -> None:
+    with pytest.raises(HostError, match=re.escape(said)):
+        load(save(tmp_path, randomise(make(), 3).state_dict()))
 
 
 @pytest.mark.parametrize(("k", "d"), [(1, 0), (2, 0)])
