@@ -22,7 +22,7 @@ from sspcab_export.checkpoints import Checkpoint
 from sspcab_export.density import check_bandwidth
 from sspcab_export.hosts.base import HostOptions, LoadedHost
 from sspcab_export.hosts.cutpaste_density import NoDensity, UnfittedCutPaste, fit_to_frames, from_arrays
-from sspcab_export.hosts.cutpaste_keys import check_leftovers, find_prefixes, name_weights
+from sspcab_export.hosts.cutpaste_keys import check_leftovers, find_prefixes, head_width, name_weights
 from sspcab_export.hosts.draem_loading import DEFAULT_DILATION
 from sspcab_export.hosts.resnet18 import ResNetBuilder
 
@@ -115,6 +115,7 @@ def _network(checkpoint: Checkpoint, options: HostOptions) -> UnfittedCutPaste:
         kind=options.density or "mahalanobis",
         bandwidth=options.bandwidth,
         patch_map=options.patch_map,
+        head_width=head_width(weights),
     )
 
 

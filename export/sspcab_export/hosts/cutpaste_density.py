@@ -105,6 +105,7 @@ class UnfittedCutPaste:
         kind: Of density.
         bandwidth: Of a kernel density, as the user gave it.
         patch_map: Whether there is to be a map.
+        head_width: How many numbers the projection head gives that the checkpoint holds; None without one.
     """
 
     host: LoadedHost
@@ -114,6 +115,7 @@ class UnfittedCutPaste:
     kind: DensityKind
     bandwidth: float | None
     patch_map: bool
+    head_width: int | None = None
 
     def detector(self, score_head: nn.Module) -> CutPasteDetector:
         """The network with a head behind its last feature map, in evaluation mode."""
@@ -184,6 +186,11 @@ def from_arrays(network: UnfittedCutPaste, path: Path) -> LoadedHost:
     arrays = read_density_arrays(path)
     said = [f"density from {path.name}, SHA-256 {file_entry(path, path.name).sha256}"]
     patches = _check_sizes(network, path, arrays)
+    if network.head_width == network.backbone.channels:
+        said.append(
+            f"{path.name} is taken to be of the pooled features: the projection head gives as many numbers, "
+            "and nothing tells the two apart"
+        )
     if arrays.embeddings is not None:
         lengths = np.linalg.norm(arrays.embeddings, axis=1)
         if np.abs(lengths - 1).max() > 1e-3:
@@ -238,6 +245,14 @@ def _bandwidth(network: UnfittedCutPaste, stored: float | None) -> float:
 def _check_sizes(network: UnfittedCutPaste, path: Path, arrays: DensityArrays) -> Gaussian | None:
     """The density of patches where one is asked for, once all sizes fit the network."""
     channels = network.backbone.channels
+    given = arrays.embeddings.shape[1] if arrays.embeddings is not None else None
+    given = len(arrays.gaussian.mean) if arrays.gaussian is not None else given
+    if given is not None and given != channels and given == network.head_width:
+        raise OptionError(
+            f"{path} holds a density of {given} dimensions, as many as the projection head gives: it was fitted "
+            f"to the head's output, and scores here are of the {channels} pooled features before the head; fit it "
+            "to those, or to images with --training or --calibration"
+        )
     patches = arrays.patches if network.patch_map else None
     if network.patch_map and patches is None:
         raise OptionError(

@@ -22,7 +22,7 @@ from sspcab_export.block import find_blocks
 from sspcab_export.hosts.resnet18 import STAGES
 from sspcab_export.hosts.resnet_names import Renamed, find_children, rename_children, unwrap_stages
 
-__all__ = ["NamedWeights", "check_leftovers", "find_prefixes", "name_weights"]
+__all__ = ["NamedWeights", "check_leftovers", "find_prefixes", "head_width", "name_weights"]
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -32,6 +32,7 @@ _UNSCORED: Final = ("head", "out", "fc", "BasicBlock1_conv1")
 """Modules beside the network or at its end that no score depends on."""
 
 _STATISTICS: Final = {"._mean": ".running_mean", "._variance": ".running_var"}
+_HEAD_BIAS: Final = re.compile(r"head\.(?P<number>\d+)\.bias")
 _NUMBERED: Final = re.compile(r"(?P<group>.+?\.\d+)\.(?P<rest>.+)")
 _LAST_STAGE: Final = {
     "BasicBlock0": "layer4.0",
@@ -131,6 +132,19 @@ def check_leftovers(weights: NamedWeights, used: Collection[str]) -> None:
             f"the checkpoint holds {len(left)} weights that CutPaste's ResNet-18 has no place for, first "
             f"{min(left)}: the network was changed in a way that is not known"
         )
+
+
+def head_width(weights: NamedWeights) -> int | None:
+    """How many numbers the projection head gives; None where the checkpoint holds none."""
+    for root in _roots(weights.prefix):
+        biases: dict[int, int] = {}
+        for key, tensor in weights.tensors.items():
+            match = _HEAD_BIAS.fullmatch(key.removeprefix(root)) if key.startswith(root) else None
+            if match and tensor.ndim == 1:
+                biases[int(match["number"])] = len(tensor)
+        if biases:
+            return biases[max(biases)]
+    return None
 
 
 def _roots(prefix: str) -> Iterator[str]:

@@ -624,6 +624,23 @@ def test_arrays_make_the_host_ready_at_once(tmp_path: Path) -> None:
         assert_same_scores(scores_of(host), wanted)
 
 
+@pytest.mark.parametrize("given", ["embeddings", "mean"])
+def test_a_density_of_the_heads_output_is_told_and_refused(tmp_path: Path, given: str) -> None:
+    """The plain network's head gives 16 numbers; its last feature map has 64 channels."""
+    x = np.random.default_rng(0).normal(size=(40, 16))
+    held = {"embeddings": x} if given == "embeddings" else {"mean": x.mean(0), "precision": np.eye(16)}
+    path = save(tmp_path, added().state_dict())
+    with pytest.raises(OptionError, match="16 dimensions, as many as the projection head gives"):
+        load(path, density_arrays=arrays(tmp_path, **held))
+    wide = AddedBlock(WIDTH)
+    wide.head[3], wide.head[4], wide.out = nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Linear(64, 3)
+    file = arrays(tmp_path, mean=np.zeros(64), precision=np.eye(64))
+    said = load(save(tmp_path, randomise(wide, 1).state_dict()), density_arrays=file).assumptions
+    assert any("taken to be of the pooled features: the projection head gives as many" in one for one in said)
+    said = load(path, density_arrays=file).assumptions
+    assert not any("pooled features" in one for one in said)
+
+
 def test_the_bandwidth_of_a_file_and_the_option_that_wins(tmp_path: Path) -> None:
     normal, asked = scene()
     path, x = save(tmp_path, added().state_dict()), embeddings(added(), normal)
