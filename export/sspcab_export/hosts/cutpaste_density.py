@@ -249,9 +249,9 @@ def _check_sizes(network: UnfittedCutPaste, path: Path, arrays: DensityArrays) -
     given = len(arrays.gaussian.mean) if arrays.gaussian is not None else given
     if given is not None and given != channels and given == network.head_width:
         raise OptionError(
-            f"{path} holds a density of {given} dimensions, as many as the projection head gives: it was fitted "
-            f"to the head's output, and scores here are of the {channels} pooled features before the head; fit it "
-            "to those, or to images with --training or --calibration"
+            f"{path} holds a density of {given} dimensions, as many as the projection head gives: it was "
+            f"fitted to the head's output, and scores here are of the {channels} pooled features before the "
+            "head; fit it to those, or to images with --training or --calibration"
         )
     patches = arrays.patches if network.patch_map else None
     if network.patch_map and patches is None:
