@@ -107,9 +107,10 @@ class Rounding(Record, frozen=True, kw_only=True):
     """How far rounding alone moves the answers of the reference model: its own noise, on judged inputs.
 
     ``method`` tells what its float32 answers were compared with. ``score`` and ``map`` are the largest
-    differences over ``inputs`` inputs; ``map`` is None where there is no map. ``map_range`` is the largest
-    value of those maps less the smallest. ``trusted`` is False where a gate would have to allow so much for
-    rounding that verdicts could not be told apart: it allows less then.
+    differences over ``inputs`` inputs, ``map_mean`` the largest mean difference of a map; both are None where
+    there is no map. ``map_range`` is the largest value of those maps less the smallest. ``trusted`` is False
+    where a gate would have to allow so much for rounding that verdicts could not be told apart: it allows
+    less then.
     """
 
     method: OtherRounding
@@ -118,6 +119,7 @@ class Rounding(Record, frozen=True, kw_only=True):
     map: float | None
     map_range: float | None
     trusted: bool
+    map_mean: float | None = None
 
 
 class Gate(Record, frozen=True, kw_only=True):
@@ -129,8 +131,10 @@ class Gate(Record, frozen=True, kw_only=True):
     ``mean_score_tolerance`` limit the largest and the mean difference of scores; they are absolute, already
     multiplied by ``max(1, IQR of normal scores)``. ``score_relative`` is the share of a score by which it may
     differ besides: distances of anomalies can be a hundred times those of normal pictures, and rounding grows
-    with them. Where the reference model's own :class:`Rounding` is large, ``score_tolerance`` and
-    ``map_tolerance`` are a multiple of it: no artifact can be nearer to the model than it is to itself.
+    with them. ``map_tolerance`` limits the largest difference of a map's values, ``mean_map_tolerance`` the
+    largest mean difference of a map: a weight that is wrong by little moves many values, rounding a few far.
+    Where the reference model's own :class:`Rounding` is large, tolerances are a multiple of it: no artifact
+    can be nearer to the model than it is to itself.
     """
 
     max_flips: int | None = None
@@ -140,6 +144,7 @@ class Gate(Record, frozen=True, kw_only=True):
     score_relative: float = 0.0
     mean_score_tolerance: float | None = None
     map_tolerance: float | None = None
+    mean_map_tolerance: float | None = None
 
 
 class Parity(Record, frozen=True, kw_only=True):
@@ -151,7 +156,8 @@ class Parity(Record, frozen=True, kw_only=True):
     smallest distance of a source score to the threshold. ``flips`` counts all labels that changed,
     ``blend_flips`` those of blends; ``flips_upper95`` is the exact 95 % upper bound of the flip rate on
     pictures that are no blends (None without a threshold). ``scene`` is ``built-in`` when no pictures of the
-    user's scene were given.
+    user's scene were given. ``mean_abs_map_diff``
+    is the largest mean difference of a map.
     """
 
     pictures: int
@@ -171,6 +177,7 @@ class Parity(Record, frozen=True, kw_only=True):
     auroc_artifact: float | None
     gate: Gate
     passed: bool
+    mean_abs_map_diff: float | None = None
 
 
 class Artifact(Record, frozen=True, kw_only=True):

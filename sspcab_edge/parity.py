@@ -178,6 +178,7 @@ class Comparison:
         source: The source's score.
         artifact: The artifact's score, already on the source's scale.
         map_diff: Largest absolute difference of the maps, or None where they were not compared.
+        map_mean: Mean absolute difference of the maps, likewise.
         label: True anomalous, False normal, None unknown.
         blend: Whether it was mixed to lie near the threshold.
     """
@@ -187,6 +188,17 @@ class Comparison:
     map_diff: float | None
     label: bool | None
     blend: bool
+    map_mean: float | None = None
+
+
+def map_differences(
+    expected: npt.NDArray[np.float32], got: npt.NDArray[np.float32] | None
+) -> tuple[float, float]:
+    """Largest and mean absolute difference of two maps; infinite where there is no map of that shape."""
+    if got is None or got.shape != expected.shape:
+        return float("inf"), float("inf")
+    apart = np.abs(expected - got)
+    return float(apart.max(initial=0)), float(apart.mean(dtype=np.float64)) if apart.size else 0.0
 
 
 def judge(
@@ -214,6 +226,7 @@ def judge(
     rounding = gate.score_relative * np.abs(source)
     excess = np.where(np.isfinite(differences), np.maximum(differences - rounding, 0), np.inf)
     map_diffs = [c.map_diff for c in compared if c.map_diff is not None]
+    map_means = [c.map_mean for c in compared if c.map_mean is not None]
     blends = sum(c.blend for c in compared)
     flips = blend_flips = margin = bound = None
     if threshold is not None:
@@ -243,6 +256,7 @@ def judge(
         auroc_artifact=auroc([c.artifact for c in labelled], labels),
         gate=gate,
         passed=False,
+        mean_abs_map_diff=max((d if np.isfinite(d) else np.inf for d in map_means), default=None),
     )
     return msgspec.structs.replace(parity, passed=not shortfalls(parity))
 
@@ -267,6 +281,9 @@ def shortfalls(parity: Parity) -> tuple[str, ...]:
         np.inf if gate.map_tolerance is None else gate.map_tolerance
     ):
         parts.append(f"maps differ by {worst_map:.3g} (allowed {gate.map_tolerance:.3g})")
+    mean_map, most = parity.mean_abs_map_diff, gate.mean_map_tolerance
+    if mean_map is not None and most is not None and np.isfinite(mean_map) and mean_map > most:
+        parts.append(f"a map differs by {mean_map:.3g} on average (allowed {most:.3g})")
     if parity.flips is not None and gate.max_flips is not None and parity.flips > gate.max_flips:
         parts.append(f"{parity.flips} of {parity.pictures} verdicts flip (allowed {gate.max_flips})")
     parts += _rate_shortfall(parity)

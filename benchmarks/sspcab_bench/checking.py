@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import GateError
 from sspcab_edge.manifest import Artifact, Parity
-from sspcab_edge.parity import Comparison, read_pack, shortfalls
+from sspcab_edge.parity import Comparison, map_differences, read_pack, shortfalls
 from sspcab_edge.protocols import Engine, Verdict
 from sspcab_runtime.calls import answer
 from sspcab_runtime.frontends import open_unit
@@ -80,7 +80,10 @@ class PackCheck:
         if not abs(score - expected.source) <= abs(worst.artifact - expected.source):
             worst = worst if math.isnan(worst.artifact) else replace(worst, artifact=score)
         if with_map and number in self._maps:
-            worst = replace(worst, map_diff=max(worst.map_diff or 0.0, self._map_difference(number, verdict)))
+            apart, mean = map_differences(self._maps[number], verdict.map)
+            worst = replace(
+                worst, map_diff=max(worst.map_diff or 0.0, apart), map_mean=max(worst.map_mean or 0.0, mean)
+            )
         self._seen[number] = worst
 
     def require(self, engine: str) -> Parity:
@@ -97,10 +100,3 @@ class PackCheck:
                 f"{', '.join(shortfalls(parity))}; its speed means nothing"
             )
         return parity
-
-    def _map_difference(self, number: int, verdict: Verdict) -> float:
-        """Largest absolute difference; infinite where there is no map of that shape."""
-        expected = self._maps[number]
-        if verdict.map is None or verdict.map.shape != expected.shape:
-            return math.inf
-        return float(np.abs(expected - verdict.map).max(initial=0))

@@ -12,11 +12,13 @@ from sspcab_edge.parity import shortfalls
 
 __all__ = [
     "LIMITS",
+    "MEAN_ROUNDING_MULTIPLE",
     "GateLimits",
     "advice",
     "gate_for",
     "is_trusted",
     "map_rounding",
+    "mean_map_rounding",
     "parse_gates",
     "passing_gates",
     "refusal",
@@ -28,17 +30,19 @@ __all__ = [
 GateLimits = Mapping[Precision, Mapping[str, float]]
 """Limits that a user set, by precision and name."""
 
-LIMITS = ("flips", "rate", "auroc", "score", "map")
+LIMITS = ("flips", "rate", "auroc", "score", "map", "map-mean")
 """``flips``: labels that may change; ``rate``: 95 % upper bound of the flip rate on pictures; ``auroc``:
-drop; ``score``: largest difference, times max(1, IQR of normal scores); ``map``: largest difference."""
+drop; ``score``: largest difference, times max(1, IQR of normal scores); ``map``: largest difference;
+``map-mean``: largest mean difference of a map."""
 
 _SCORE_TOLERANCE = 1e-4
 _SCORE_RELATIVE = 1e-5
 """Share of a score that rounding to float32 explains, in whatever order a distance is summed up."""
 
 _MAP_TOLERANCE = 1e-3
+_MEAN_MAP_TOLERANCE = 5e-5
 _DEFAULTS: dict[Precision, dict[str, float]] = {
-    "fp32": {"flips": 0, "score": _SCORE_TOLERANCE, "map": _MAP_TOLERANCE},
+    "fp32": {"flips": 0, "score": _SCORE_TOLERANCE, "map": _MAP_TOLERANCE, "map-mean": _MEAN_MAP_TOLERANCE},
     "fp16": {"rate": 0.01, "auroc": 0.005},
     "int8": {"rate": 0.02, "auroc": 0.005},
 }
@@ -50,8 +54,13 @@ ROUNDING_MULTIPLE = 6.0
 well, another way, often further, which makes two to three; and the largest difference over all judged
 inputs is one and a half to twice that over the few that rounding is measured on. Up to 4.3 was seen."""
 
+MEAN_ROUNDING_MULTIPLE = 4.0
+"""The same of the mean difference of a map, which depends less on single values: 2.1 was seen. It tells a
+late weight that is off by 1 % where the largest difference does not."""
+
 _MOST_SCORE_ROUNDING = 1e-3
 _MOST_MAP_ROUNDING = 1e-2
+_MOST_MEAN_MAP_ROUNDING = 1e-3
 """Most that is allowed for rounding, of max(1, IQR of normal scores) and of the map's range: a model whose
 own rounding needs more cannot be told from one that is wrong."""
 
@@ -119,13 +128,15 @@ def gate_for(
     own = limits.get(precision, {})
     chosen = {**defaults, **own}
     flips = chosen.get("flips")
-    score, heat = chosen.get("score"), chosen.get("map")
+    score, heat, mean = chosen.get("score"), chosen.get("map"), chosen.get("map-mean")
     if score is not None:
         score *= _scale(decision)
         if "score" not in own:
             score = max(score, score_rounding(decision, rounding))
     if heat is not None and "map" not in own:
         heat = max(heat, map_rounding(rounding))
+    if mean is not None and "map-mean" not in own:
+        mean = max(mean, mean_map_rounding(rounding))
     return Gate(
         max_flips=None if flips is None else int(flips),
         max_flips_upper95=chosen.get("rate"),
@@ -133,6 +144,7 @@ def gate_for(
         score_tolerance=score,
         score_relative=_SCORE_RELATIVE if precision == "fp32" else 0.0,
         map_tolerance=heat,
+        mean_map_tolerance=mean,
     )
 
 
@@ -149,6 +161,14 @@ def map_rounding(rounding: Rounding | None) -> float:
         return _MAP_TOLERANCE
     own = ROUNDING_MULTIPLE * rounding.map
     return max(_MAP_TOLERANCE, min(own, _MOST_MAP_ROUNDING * rounding.map_range))
+
+
+def mean_map_rounding(rounding: Rounding | None) -> float:
+    """Mean difference of a map that rounding explains: 5e-5 or, likewise, a multiple of the model's own."""
+    if rounding is None or rounding.map_mean is None or rounding.map_range is None:
+        return _MEAN_MAP_TOLERANCE
+    own = MEAN_ROUNDING_MULTIPLE * rounding.map_mean
+    return max(_MEAN_MAP_TOLERANCE, min(own, _MOST_MEAN_MAP_ROUNDING * rounding.map_range))
 
 
 def is_trusted(rounding: Rounding, decision: Decision) -> bool:
@@ -253,6 +273,9 @@ def _least(parity: Parity, decision: Decision) -> dict[str, float]:
         least["score"] = parity.score_excess / _scale(decision)
     if gate.map_tolerance is not None and heat is not None and heat > gate.map_tolerance:
         least["map"] = heat
+    mean = parity.mean_abs_map_diff
+    if gate.mean_map_tolerance is not None and mean is not None and mean > gate.mean_map_tolerance:
+        least["map-mean"] = mean
     if gate.max_flips is not None and flips is not None and flips > gate.max_flips:
         least["flips"] = flips
     if gate.max_flips_upper95 is not None and bound is not None and bound > gate.max_flips_upper95:

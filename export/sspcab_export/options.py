@@ -109,10 +109,11 @@ class ExportOptions:
     gates: Sequence[str] = option(
         (), "Precision and gate",
         "What artifacts of a precision have to reach, not the default: flips (labels that may change), rate "
-        "(95 % upper bound of the flip rate), auroc (drop), score and map (largest differences), as in "
+        "(95 % upper bound of the flip rate), auroc (drop), score and map (largest differences), map-mean "
+        "(largest mean difference of a map), as in "
         "int8:rate=0.03. A failed gate names the option that what was found would pass; score and map of "
         "fp32 are wider where the model's own rounding is.", flag="gate", metavar="PRECISION:NAME=VALUE,...",
-        by_default="fp32:flips=0,score=1e-4,map=1e-3  fp16:rate=0.01,auroc=0.005  "
+        by_default="fp32:flips=0,score=1e-4,map=1e-3,map-mean=5e-5  fp16:rate=0.01,auroc=0.005  "
         "int8:rate=0.02,auroc=0.005",
     )  # fmt: skip
     float_budget: int = option(

@@ -164,7 +164,12 @@ def _rounding(manifest: Manifest) -> list[str]:
     if not own.trusted:
         lines[-1] += " **That is more than a gate can allow: its verdicts depend on the machine.**"
     for gate in (a.parity.gate for a in manifest.artifacts[:1] if a.precision == "fp32"):
-        limits = {"flips": gate.max_flips, "score": gate.score_tolerance, "map": gate.map_tolerance}
+        limits = {
+            "flips": gate.max_flips,
+            "score": gate.score_tolerance,
+            "map": gate.map_tolerance,
+            "mean of a map": gate.mean_map_tolerance,
+        }
         asked = ", ".join(f"{name} {_number(limit)}" for name, limit in limits.items() if limit is not None)
         lines[-1] += f" Limits of fp32: {asked}."
     return lines

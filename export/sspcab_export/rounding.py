@@ -12,6 +12,7 @@ import torch
 
 from sspcab_edge.errors import HostError
 from sspcab_edge.manifest import Decision, Rounding
+from sspcab_edge.parity import map_differences
 from sspcab_edge.ports import Array, Entry
 from sspcab_edge.preprocess import decode_picture, prepare
 from sspcab_export.asking import spread
@@ -99,6 +100,9 @@ def measure_rounding(source: SourceModel, judged: Sequence[Judged], decision: De
     ranged = np.stack(own) if has_map else None
     score, heat = _differences((expected, ranged), (scores, maps if has_map else None))
     map_range = None if ranged is None else float(ranged.max() - ranged.min())
+    mean = None
+    if ranged is not None and maps is not None and has_map:
+        mean = max(map_differences(a, b)[1] for a, b in zip(ranged, maps, strict=True))
     found = Rounding(
         method=method,
         inputs=len(chosen),
@@ -106,6 +110,7 @@ def measure_rounding(source: SourceModel, judged: Sequence[Judged], decision: De
         map=heat if has_map else None,
         map_range=map_range,
         trusted=True,
+        map_mean=mean,
     )
     return msgspec.structs.replace(found, trusted=is_trusted(found, decision))
 

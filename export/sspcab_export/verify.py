@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sspcab_edge.errors import GateError
 from sspcab_edge.manifest import Decision, Gate, Parity
-from sspcab_edge.parity import Comparison, PackItem, judge
+from sspcab_edge.parity import Comparison, PackItem, judge, map_differences
 from sspcab_edge.ports import Array, Entry
 from sspcab_edge.protocols import Engine, FrontEnd, Request, Verdict
 from sspcab_export.asking import ask, ask_unit, frame_of
@@ -155,9 +155,9 @@ def judge_artifact(
     compared = []
     for number, one in enumerate(judged, 1):
         expected, expected_map, score, anomaly = _both(detector, unit_front_end, one)
-        difference = None
+        difference = mean = None
         if expected_map is not None and anomaly is not None:
-            difference = float(np.abs(expected_map - anomaly).max())
+            difference, mean = map_differences(expected_map, anomaly)
         if one.item is not None:  # without objects there is nothing that could differ
             compared.append(
                 Comparison(
@@ -166,6 +166,7 @@ def judge_artifact(
                     map_diff=difference,
                     label=one.item.label,
                     blend=one.item.kind == "blend",
+                    map_mean=mean,
                 )
             )
         progress(number)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.errors import BundleError, GateError
 from sspcab_edge.manifest import Artifact, Parity
-from sspcab_edge.parity import Comparison, judge, read_pack, shortfalls
+from sspcab_edge.parity import Comparison, judge, map_differences, read_pack, shortfalls
 from sspcab_edge.protocols import Engine
 from sspcab_runtime.attestation import read_attestation, record_attestation
 from sspcab_runtime.calls import answer
@@ -45,20 +44,13 @@ def replay(
         if np.isfinite(outputs["score"]).all():  # what overflowed fails the gate, like any other wrong score
             verdict = unit.merge(outputs, request.context)
             score, heat = float("nan") if verdict.score is None else verdict.score, verdict.map
-        difference = None if item.map is None else _map_difference(item.map, heat)
-        compared.append(Comparison(item.score, score, difference, item.label, item.kind == "blend"))
+        apart, mean = (None, None) if item.map is None else map_differences(item.map, heat)
+        compared.append(Comparison(item.score, score, apart, item.label, item.kind == "blend", mean))
         if progress is not None:
             progress(number + 1, total)
     if not compared:
         raise BundleError(f"the parity pack of {bundle.path} is empty: nothing proves this bundle")
     return compared
-
-
-def _map_difference(expected: npt.NDArray[np.float32], got: npt.NDArray[np.float32] | None) -> float:
-    """Largest absolute difference; infinite where there is no map of that shape."""
-    if got is None or got.shape != expected.shape:
-        return float("inf")
-    return float(np.abs(expected - got).max(initial=0))
 
 
 def judge_replay(

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sspcab_edge.manifest import Gate, Parity
 from sspcab_edge.parity import Comparison, judge, shortfalls
 
-FP32 = Gate(max_flips=0, score_tolerance=1e-4, map_tolerance=1e-3)
+FP32 = Gate(max_flips=0, score_tolerance=1e-4, map_tolerance=1e-3, mean_map_tolerance=5e-5)
 
 
 def one(
@@ -27,8 +27,9 @@ def one(
     map_diff: float | None = None,
     label: bool | None = None,
     blend: bool = False,
+    map_mean: float | None = None,
 ) -> Comparison:
-    return Comparison(source, artifact, map_diff, label, blend)
+    return Comparison(source, artifact, map_diff, label, blend, map_mean)
 
 
 def judged(compared: Sequence[Comparison], gate: Gate, threshold: float | None = 0.5) -> Parity:
@@ -207,6 +208,7 @@ def test_a_map_that_is_not_finite_passes_no_gate_without_a_map_tolerance_either(
     [
         (one(0.4, 0.4003), "scores differ by 0.0003 (allowed 0.0001)"),
         (one(0.4, 0.4, map_diff=0.5), "maps differ by 0.5 (allowed 0.001)"),
+        (one(0.4, 0.4, map_diff=5e-4, map_mean=2e-4), "a map differs by 0.0002 on average (allowed 5e-05)"),
     ],
 )
 def test_differences_beyond_the_tolerance_are_told(compared: Comparison, part: str) -> None:

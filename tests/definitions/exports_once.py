@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import NameFixPass
 from torch import nn
 
 __all__ = ["remembering"]
@@ -36,7 +37,11 @@ def remembering(export: Callable[..., Any]) -> Callable[..., Any]:
             return torch.onnx.ONNXProgram(again, program)
         exported = export(model, *others, **options)
         if key is not None:
-            graph = ir.serde.serialize_model(exported.model).SerializeToString()
+            named = exported.model.clone()
+            NameFixPass()(
+                named
+            )  # the exporter may give a weight and a result one name: in a file that is none
+            graph = ir.serde.serialize_model(named).SerializeToString()
             known[key] = (graph, exported.exported_program)
         return exported
 

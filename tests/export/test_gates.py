@@ -84,7 +84,16 @@ def test_limits_at_the_ends_of_what_is_possible_are_taken() -> None:
 @pytest.mark.parametrize(
     ("precision", "expected"),
     [
-        ("fp32", Gate(max_flips=0, score_tolerance=1e-4, score_relative=1e-5, map_tolerance=1e-3)),
+        (
+            "fp32",
+            Gate(
+                max_flips=0,
+                score_tolerance=1e-4,
+                score_relative=1e-5,
+                map_tolerance=1e-3,
+                mean_map_tolerance=5e-5,
+            ),
+        ),
         ("fp16", Gate(max_flips_upper95=0.01, max_auroc_drop=0.005)),
         ("int8", Gate(max_flips_upper95=0.02, max_auroc_drop=0.005)),
     ],
@@ -106,7 +115,7 @@ def test_a_users_limits_replace_the_defaults_of_their_precision_alone() -> None:
     )
     assert gate_for("int8", PLAIN, "given", limits) == gate_for("int8", PLAIN, "given", {})
     assert gate_for("fp32", PLAIN, "given", limits) == Gate(
-        max_flips=0, score_tolerance=2, score_relative=1e-5, map_tolerance=1e-3
+        max_flips=0, score_tolerance=2, score_relative=1e-5, map_tolerance=1e-3, mean_map_tolerance=5e-5
     )
 
 
@@ -228,6 +237,20 @@ def test_no_limit_lies_below_six_times_the_models_own_rounding_nor_far_above(
         assert is_trusted(own, PLAIN) == needed
 
 
+@pytest.mark.parametrize(
+    ("own", "limit"), [(None, 5e-5), (0.0, 5e-5), (1e-5, 5e-5), (6e-5, 2.4e-4), (1.0, 1e-3), (math.inf, 1e-3)]
+)
+def test_a_map_may_differ_on_average_by_four_times_the_models_own_rounding(
+    own: float | None, limit: float
+) -> None:
+    rounding = None if own is None else msgspec.structs.replace(noise(0.0, 1e-4), map_mean=own)
+    gate = gate_for("fp32", PLAIN, "given", {}, rounding)
+    assert gate.mean_map_tolerance == pytest.approx(limit)
+    assert gate_for("fp32", PLAIN, "given", parse_gates(["fp32:map-mean=1e-9"]), rounding) == (
+        msgspec.structs.replace(gate, mean_map_tolerance=1e-9)
+    )
+
+
 def test_a_users_limit_is_not_widened_by_rounding() -> None:
     limits = parse_gates(["fp32:map=1e-5,score=1e-6"])
     gate = gate_for("fp32", PLAIN, "given", limits, noise(1e-3, 1e-3))
@@ -249,7 +272,7 @@ def artifact(precision: Precision, gate: Gate, **changed: float | None) -> Artif
     )
 
 
-FP32 = Gate(max_flips=0, score_tolerance=3e-3, map_tolerance=1e-3)
+FP32 = Gate(max_flips=0, score_tolerance=3e-3, map_tolerance=1e-3, mean_map_tolerance=5e-5)
 INT8 = Gate(max_flips_upper95=0.02, max_auroc_drop=0.005)
 
 
@@ -259,6 +282,7 @@ INT8 = Gate(max_flips_upper95=0.02, max_auroc_drop=0.005)
         ([artifact("fp32", FP32)], []),
         ([artifact("fp32", FP32, max_abs_map_diff=0.00142)], ["fp32:map=0.0015"]),
         ([artifact("fp32", FP32, max_abs_map_diff=0.0014)], ["fp32:map=0.0015"]),
+        ([artifact("fp32", FP32, mean_abs_map_diff=0.000121)], ["fp32:map-mean=0.00013"]),
         ([artifact("fp32", FP32, score_excess=0.0301)], ["fp32:score=0.0011"]),
         ([artifact("fp32", FP32, flips=3)], ["fp32:flips=3"]),
         (
