@@ -116,5 +116,8 @@ def score_needs(proposals: Sequence[tuple[str, str | None]]) -> list[Need]:
         return [Need("--score", "RECIPE", "but nothing of it is a number, a map or a reconstruction")]
     spelled = [f"--score {recipe}{f' --map {name}' if name else ''}" for recipe, name in proposals]
     recipe, name = proposals[0]
-    needs = [Need("--score", recipe, f"or another that fits: {', '.join(spelled)}")]
+    said = (
+        "the only one that fits" if len(spelled) == 1 else f"or another that fits: {', '.join(spelled[1:])}"
+    )
+    needs = [Need("--score", recipe, said)]
     return [*needs, Need("--map", name, "the output that the score is made of")] if name else needs

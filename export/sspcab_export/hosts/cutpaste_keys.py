@@ -182,7 +182,7 @@ def _like_torch(tensors: Tensors) -> dict[str, torch.Tensor]:
             weight, bias = named.get(f"{path}.weight"), named.get(f"{path}.bias")
             if weight is None or bias is None or weight.ndim != 2:
                 continue
-            if tuple(weight.shape) != (len(bias), weight.shape[1]) and weight.shape[1] == len(bias):
+            if weight.shape[1] == len(bias):  # [in, out] in Paddle, also where both are the same
                 named[f"{path}.weight"] = weight.T.contiguous()
     return named
 

@@ -401,6 +401,16 @@ def test_paddles_names_of_a_last_stage_taken_apart(tmp_path: Path) -> None:
     assert_same_scores(scores_of(fitted(host)), wanted_of(network))
 
 
+def test_paddles_square_linears_are_transposed_like_the_others(tmp_path: Path) -> None:
+    """With r = 1 a shape cannot tell which way a weight lies: who wrote the file does."""
+    network = AddedBlock(WIDTH)
+    network.SSPCAB = OfficialBlock(32, r=1)
+    randomise(network, 6)
+    host = load(save(tmp_path, like_paddle(network.state_dict())))
+    assert [(block.path, block.reduction) for block in host.blocks] == [("SSPCAB", 1)]
+    assert_same_scores(scores_of(fitted(host)), wanted_of(network))
+
+
 def test_a_copied_list_that_holds_the_block_is_one_block(tmp_path: Path) -> None:
     network = randomise(ReplacedConvolution(WIDTH, "layer4.1.conv1", 64), 6)
     copies = {
