@@ -100,8 +100,8 @@ class FrontEndOptions:
     max_angle: float = option(5.0, "Frames", "With --register: in degrees.")
     proposals: Literal["background", "difference", "detector"] | None = option(
         None, "Videos",
-        "Objects are what differs from the learnt background, or from the frame before.",
-        kind=click.Choice(("background", "difference"), case_sensitive=False), by_default="background",
+        "Objects are what differs from the learnt background or the frame before, or what --detector finds.",
+        by_default="background, or detector with --detector",
     )  # fmt: skip
     detector: Path | None = option(
         None, "Videos", "Objects are what this detector finds (final boxes, or a YOLO head).",

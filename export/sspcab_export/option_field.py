@@ -16,6 +16,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
+from sspcab_export.option_types import OneOf
+
 __all__ = ["GROUPS", "Group", "Option", "option", "options_of"]
 
 Group = Literal[
@@ -154,7 +156,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Option:
         is_path=isinstance(kind, click.Path),
         multiple=repeated or declared.multiple,
         default=field.default,
-        metavar=declared.metavar or _METAVARS.get(kind.name),
+        metavar=declared.metavar or (kind.name if isinstance(kind, OneOf) else _METAVARS.get(kind.name)),
     )
 
 
@@ -176,7 +178,10 @@ def _kind(hint: Any) -> click.ParamType[Any]:
     if hint is bool:
         return click.BOOL
     if get_origin(hint) is Literal:
-        return click.Choice(get_args(hint), case_sensitive=False)
+        choices = get_args(hint)
+        if all(isinstance(choice, int) for choice in choices):
+            return OneOf(choices)
+        return click.Choice(choices, case_sensitive=False)
     if hint not in _PLAIN:
         raise TypeError(f"{hint} needs a kind that reads it")
     return _PLAIN[hint]

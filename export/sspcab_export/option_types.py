@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["Numbers", "Polygon", "Size", "Whole"]
+__all__ = ["Numbers", "OneOf", "Polygon", "Size", "Whole"]
 
 if TYPE_CHECKING:
     _Sizes = click.ParamType[tuple[int, int]]
@@ -32,6 +32,20 @@ class Size(_Sizes):
     def spell(self, value: tuple[int, int]) -> str:
         """The text that :meth:`convert` takes for ``value``."""
         return "{}x{}".format(*value)
+
+
+class OneOf(click.types.IntParamType):
+    """One of a few whole numbers."""
+
+    def __init__(self, choices: tuple[int, ...]) -> None:
+        self.name = f"[{'|'.join(map(str, choices))}]"
+        self._choices = choices
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = int(super().convert(value, param, ctx))
+        if number not in self._choices:
+            self.fail(f"{number} is none of {', '.join(map(str, self._choices))}", param, ctx)
+        return number
 
 
 class Numbers(_Tuples):

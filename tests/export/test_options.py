@@ -64,6 +64,12 @@ def test_help_shows_groups_in_their_order_with_the_common_first() -> None:
         assert flag in common
 
 
+@pytest.mark.parametrize("one", DECLARED, ids=[one.name for one in DECLARED])
+def test_choices_are_texts_which_all_that_old_versions_of_click_can_show(one: Option) -> None:
+    if isinstance(one.kind, click.Choice):
+        assert all(isinstance(choice, str) for choice in one.kind.choices)
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Kinds of options whose value is easily taken for "not given"."""
