@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,8 +17,11 @@ import click
 
 from sspcab_edge import __version__
 from sspcab_edge.errors import EdgeError
+from sspcab_edge.printable import one_line
 
 __all__ = ["LazyGroup", "common_options", "json_option", "run"]
+
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -32,8 +38,7 @@ def run(command: click.Command, name: str) -> NoReturn:
     except EdgeError as error:
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             logging.getLogger(name).debug("traceback", exc_info=error)
-        one_line = " ".join(str(error).split())
-        click.echo(f"{name}: {one_line}", err=True)
+        click.echo(f"{name}: {one_line(str(error))}", err=True)
         if error.advice is not None:
             click.echo(f"  {error.advice}", err=True)
         sys.exit(error.exit_code)
@@ -46,7 +51,19 @@ def run(command: click.Command, name: str) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:  # files are mapped where they are written: what is left is standard output
+        if error.errno not in _UNWRITABLE:
+            raise
+        click.echo(f"{name}: cannot write to standard output: {error.strerror}", err=True)
+        _forget_output()
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _forget_output() -> None:
+    """Let nothing be written at exit that cannot be."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -26,6 +26,8 @@ import cv2  # noqa: E402
 from sspcab_edge.bit_depth import BitDepth, largest_value, upper_8_bits  # noqa: E402
 from sspcab_edge.errors import InputError, PictureError  # noqa: E402
 from sspcab_edge.front_end_spec import Preprocess, ResizeFilter  # noqa: E402
+from sspcab_edge.image_files import count_images, lacks_end  # noqa: E402
+from sspcab_edge.printable import printable  # noqa: E402
 from sspcab_edge.resampling import antialias_linear, pil_linear  # noqa: E402
 
 __all__ = [
@@ -76,31 +78,40 @@ def decode_picture(path: Path, bit_depth: BitDepth = 16) -> Picture:
     """
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise PictureError(f"{path} is larger than {_MAX_FILE_BYTES} bytes")
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+            raise PictureError(f"{printable(path)} is larger than {_MAX_FILE_BYTES} bytes")
+        data = path.read_bytes()
     except OSError as error:
-        raise PictureError(f"cannot read {path}: {error.strerror}") from error
-    if data.size == 0:
-        raise PictureError(f"{path} is empty, expected a picture")
-    jpeg = data[:2].tobytes() == b"\xff\xd8"
+        raise PictureError(f"cannot read {printable(path)}: {error.strerror}") from error
+    if not data:
+        raise PictureError(f"{printable(path)} is empty, expected a picture")
+    if lacks_end(data):
+        raise PictureError(f"{printable(path)} ends before its image does, it is half written: copy it again")
+    images = count_images(data)
+    if images > 1:
+        raise PictureError(
+            f"{printable(path)} holds {images} images (pages or frames of an animation), expected one, and "
+            "none of them is judged: save each as a file of its own"
+        )
+    jpeg = data[:2] == b"\xff\xd8"
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if jpeg else cv2.IMREAD_UNCHANGED
     try:
-        raw = cv2.imdecode(data, flags)
+        raw = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error as error:
         raise PictureError(_undecodable(path)) from error
     if raw is None or raw.size == 0:
         raise PictureError(_undecodable(path))
     if raw.shape[0] * raw.shape[1] > MAX_PIXELS:
         raise PictureError(
-            f"{path} has {raw.shape[1]}x{raw.shape[0]} pixels, expected at most {MAX_PIXELS}: scale it down"
+            f"{printable(path)} has {raw.shape[1]}x{raw.shape[0]} pixels, expected at most {MAX_PIXELS}: "
+            "scale it down"
         )
     return _to_rgb(raw, path, bit_depth)
 
 
 def _undecodable(path: Path) -> str:
     return (
-        f"{path} cannot be decoded: it is damaged, no picture, or larger than {MAX_PIXELS} pixels; "
-        "remove it or save it again"
+        f"{printable(path)} cannot be decoded: it is damaged, no picture, or larger than {MAX_PIXELS} "
+        "pixels; remove it or save it again"
     )
 
 
@@ -114,14 +125,14 @@ def _to_rgb(raw: npt.NDArray[Any], path: Path, bit_depth: BitDepth) -> Picture:
         used = int(np.bitwise_or.reduce(raw, axis=None))
         if used > largest_value(bit_depth):
             raise PictureError(
-                f"{path} holds values up to {int(raw.max())}, expected at most {largest_value(bit_depth)} "
-                f"({bit_depth} bits in use): check the camera's pixel format, or export again with "
-                "--bit-depth"
+                f"{printable(path)} holds values up to {int(raw.max())}, expected at most "
+                f"{largest_value(bit_depth)} ({bit_depth} bits in use): check the camera's pixel format, or "
+                "export again with --bit-depth"
             )
         raw = upper_8_bits(raw, bit_depth)
         notes.append("16-bit to 8-bit" if bit_depth == 16 else f"16-bit ({bit_depth} in use) to 8-bit")
     if raw.dtype != np.uint8:
-        raise PictureError(f"{path} has {raw.dtype} pixels, expected 8 or 16 bits per channel")
+        raise PictureError(f"{printable(path)} has {raw.dtype} pixels, expected 8 or 16 bits per channel")
     if raw.ndim == 2:
         raw = raw[..., None]
     channels = raw.shape[2]
@@ -133,7 +144,7 @@ def _to_rgb(raw: npt.NDArray[Any], path: Path, bit_depth: BitDepth) -> Picture:
     elif channels in (3, 4):
         rgb = cv2.cvtColor(raw, cv2.COLOR_BGRA2RGB if channels == 4 else cv2.COLOR_BGR2RGB)
     else:
-        raise PictureError(f"{path} has {channels} channels, expected 1 to 4")
+        raise PictureError(f"{printable(path)} has {channels} channels, expected 1 to 4")
     return Picture(np.ascontiguousarray(rgb, dtype=np.uint8), ", ".join(notes) or None, used)
 
 

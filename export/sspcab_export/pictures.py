@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.bit_depth import BitDepth
-from sspcab_edge.datasets import list_images, printable, read_dataset, read_normal_images
+from sspcab_edge.datasets import list_images, read_dataset, read_normal_images
 from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import decode_picture
+from sspcab_edge.printable import printable
 
 __all__ = [
     "DETAIL",

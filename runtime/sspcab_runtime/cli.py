@@ -15,6 +15,7 @@ import numpy as np
 from sspcab_edge.command import common_options, json_option, run
 from sspcab_edge.errors import OptionError, PictureError
 from sspcab_edge.manifest import Precision
+from sspcab_edge.printable import one_line, printable
 from sspcab_edge.protocols import Source
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
@@ -151,7 +152,7 @@ def _judge(
                 progress.clear()
                 if isinstance(result, Failure):
                     summary.count_failure(result)
-                    click.echo(f"{_NAME}: {result.error}", err=True)
+                    click.echo(f"{_NAME}: {one_line(str(result.error))}", err=True)
                 else:
                     summary.count(result)
                     _say_conversion(result, conversions)
@@ -180,7 +181,7 @@ def _say_conversion(result: Result, said: set[str]) -> None:
     converted = result.frame.converted
     if converted is not None and converted not in said:
         said.add(converted)
-        click.echo(f"{_NAME}: converting {converted} (first: {result.frame.path})", err=True)
+        click.echo(f"{_NAME}: converting {converted} (first: {printable(result.frame.path or '')})", err=True)
 
 
 def _line(result: Result) -> str:
@@ -189,7 +190,7 @@ def _line(result: Result) -> str:
     score, threshold = apart(verdict.score, verdict.threshold)
     if verdict.score is None:
         score = "warming up"
-    where = result.frame.path or f"frame {result.frame.index}"
+    where = printable(result.frame.path) if result.frame.path else f"frame {result.frame.index}"
     if verdict.objects is not None:
         where += f"  {len(verdict.objects)} objects"
         where += f" ({verdict.ignored} more ignored)" if verdict.ignored else ""
@@ -200,9 +201,9 @@ def _json_line(result: Result, uri: str) -> str:
     verdict = result.verdict
     plain = {
         "schema": 1,
-        "source": uri,
+        "source": _text(uri),
         "index": result.frame.index,
-        "path": result.frame.path,
+        "path": None if result.frame.path is None else _text(result.frame.path),
         "score": verdict.score,
         "threshold": verdict.threshold,
         "anomalous": verdict.anomalous,
@@ -212,6 +213,15 @@ def _json_line(result: Result, uri: str) -> str:
         plain["objects"] = [{"box": list(one.box), "score": one.score} for one in verdict.objects]
         plain["ignored"] = verdict.ignored
     return msgspec.json.encode(plain).decode()
+
+
+def _text(path: str) -> str:
+    """A path as JSON can hold it: as it is, or escaped where its bytes are no UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return printable(path)
+    return path
 
 
 def main() -> None:

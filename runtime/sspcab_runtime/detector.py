@@ -159,6 +159,11 @@ class Detector:
             PictureError: The frame does not show what the camera was set up for.
             EngineError: The engine failed or is closed.
         """
+        if not isinstance(pixels, np.ndarray):
+            raise InputError(
+                f"a frame is {type(pixels).__name__}, expected a NumPy array (H, W, 3) uint8 RGB: of a PIL "
+                'image, numpy.asarray(image.convert("RGB"))'
+            )
         frame = Frame(pixels, next(self._indices), "", time.monotonic(), time.time())
         with self._one_stream():
             request = self.front_end.push(frame)

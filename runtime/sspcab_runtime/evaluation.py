@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sspcab_edge.datasets import Category, Dataset, LabelledImage, printable, read_mask
+from sspcab_edge.datasets import Category, Dataset, LabelledImage, read_mask
 from sspcab_edge.decision import threshold_from_labels
 from sspcab_edge.errors import EngineError, PictureError
 from sspcab_edge.metrics import (
@@ -30,6 +30,7 @@ from sspcab_edge.metrics import (
     ranked_auroc,
     ranked_average_precision,
 )
+from sspcab_edge.printable import printable
 from sspcab_edge.protocols import Frame
 from sspcab_edge.region_overlap import RegionOverlap, label_regions
 from sspcab_runtime.detector import Detector

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.errors import OutputError
+from sspcab_edge.printable import printable
 from sspcab_runtime.overlay import Tile, contact_sheet, draw_overlay, thumbnail
 from sspcab_runtime.pipeline import Result
 
@@ -16,6 +17,7 @@ __all__ = ["SHEET_NAME", "OverlayFolder"]
 
 SHEET_NAME = "contact_sheet.png"
 
+_MOST_NAME = 200  # bytes
 _MOST_TILES = 48
 
 
@@ -52,10 +54,12 @@ class OverlayFolder:
         """
         frame = result.frame
         overlay = draw_overlay(frame.pixels, result.verdict, heat=self._heat)
-        name = f"{frame.index:06d}" if frame.path is None else f"{frame.index:06d}_{Path(frame.path).stem}"
+        name = f"{frame.index:06d}" if frame.path is None else f"{frame.index:06d}_{_short(frame.path)}"
         path = self.folder / f"{name}.png"
         _write_png(path, overlay)
-        caption = f"frame {frame.index}" if frame.path is None else "/".join(Path(frame.path).parts[-2:])
+        caption = (
+            f"frame {frame.index}" if frame.path is None else printable("/".join(Path(frame.path).parts[-2:]))
+        )
         self._keep(Tile(thumbnail(overlay), caption))
         return path
 
@@ -79,6 +83,11 @@ class OverlayFolder:
             if self._seen % self._stride == 0:
                 self._tiles.append(tile)
         self._seen += 1
+
+
+def _short(path: str) -> str:
+    """The stem of a path as a name for a file: printable, and short enough for any file system."""
+    return printable(Path(path).stem).encode()[:_MOST_NAME].decode(errors="ignore")
 
 
 def _write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:

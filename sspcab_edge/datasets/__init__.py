@@ -1,6 +1,6 @@
 """Data sets as they lie on disk: which files are images, which are masks, and which images are anomalous."""
 
-from sspcab_edge.datasets.files import ImageFiles, list_files, list_images, natural_key, printable
+from sspcab_edge.datasets.files import ImageFiles, list_files, list_images, natural_key
 from sspcab_edge.datasets.labelled import LAYOUTS, Category, Dataset, LabelledImage, Layout, read_dataset
 from sspcab_edge.datasets.masks import read_mask
 from sspcab_edge.datasets.normal import NormalImages, read_normal_images
@@ -16,7 +16,6 @@ __all__ = [
     "list_files",
     "list_images",
     "natural_key",
-    "printable",
     "read_dataset",
     "read_mask",
     "read_normal_images",

@@ -11,8 +11,9 @@ from typing import Final
 
 from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import PICTURE_SUFFIXES
+from sspcab_edge.printable import printable
 
-__all__ = ["ImageFiles", "list_files", "list_images", "natural_key", "printable", "subfolders"]
+__all__ = ["ImageFiles", "list_files", "list_images", "natural_key", "subfolders"]
 
 _SYSTEM_ENTRIES: Final = frozenset(
     {
@@ -102,12 +103,6 @@ def natural_key(name: str) -> tuple[tuple[int, str | int, str], ...]:
     """Sorts numbers in names by their value: ``img2`` before ``img10``. Equal for equal names alone."""
     parts = (part for part in _DIGITS.split(name) if part)
     return tuple((0, int(part), part) if part.isdecimal() else (1, part.lower(), part) for part in parts)
-
-
-def printable(path: str | Path) -> str:
-    """A name fit for one line of text: what is no UTF-8 or no printable character is escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, list[str], int]]:

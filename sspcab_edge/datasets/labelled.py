@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sspcab_edge.datasets.files import list_images, natural_key, printable, subfolders
+from sspcab_edge.datasets.files import list_images, natural_key, subfolders
 from sspcab_edge.datasets.masks import MaskFolder, mask_folders, read_mask, sort_out_masks
 from sspcab_edge.datasets.names import (
     is_anomalous_name,
@@ -20,6 +20,7 @@ from sspcab_edge.datasets.names import (
     is_train_name,
 )
 from sspcab_edge.errors import OptionError, PictureError
+from sspcab_edge.printable import printable
 
 __all__ = ["LAYOUTS", "Category", "Dataset", "LabelledImage", "Layout", "read_dataset"]
 

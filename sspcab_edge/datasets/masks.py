@@ -15,10 +15,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sspcab_edge.datasets.files import list_images, printable, subfolders
+from sspcab_edge.datasets.files import list_images, subfolders
 from sspcab_edge.datasets.names import MASK_ENDINGS, is_mask_name
 from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import decode_picture
+from sspcab_edge.printable import printable
 
 __all__ = ["MASK_SUFFIXES", "MaskFolder", "Sorted", "mask_folders", "read_mask", "sort_out_masks"]
 

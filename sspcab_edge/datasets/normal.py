@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sspcab_edge.datasets.files import list_images, printable, subfolders
+from sspcab_edge.datasets.files import list_images, subfolders
 from sspcab_edge.datasets.masks import sort_out_masks
 from sspcab_edge.datasets.names import (
     is_anomalous_name,
@@ -16,6 +16,7 @@ from sspcab_edge.datasets.names import (
     is_train_name,
 )
 from sspcab_edge.errors import PictureError
+from sspcab_edge.printable import printable
 
 __all__ = ["NormalImages", "read_normal_images"]
 

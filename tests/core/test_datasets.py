@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sspcab_edge.datasets import Dataset, list_images, printable, read_dataset, read_mask, read_normal_images
+from sspcab_edge.datasets import Dataset, list_images, read_dataset, read_mask, read_normal_images
 from sspcab_edge.datasets.files import natural_key
 from sspcab_edge.errors import OptionError, PictureError
+from sspcab_edge.printable import printable
 from sspcab_runtime.evaluation import mask_at
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"

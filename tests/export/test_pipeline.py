@@ -227,7 +227,7 @@ def test_a_folder_with_other_content_is_never_replaced(scene: Any, tmp_path: Pat
         ({"threshold": float("nan")}, OptionError, "finite"),
         ({"calibration": "empty"}, PictureError, "holds no images"),
         ({"calibration": "absent"}, PictureError, "not a folder"),
-        ({"calibration": "broken"}, PictureError, r"bad\.png cannot be decoded"),
+        ({"calibration": "broken"}, PictureError, r"bad\.png ends before its image does"),
         ({"calibration": "single"}, OptionError, "cannot both fit the threshold and judge"),
         ({"validation": "single"}, PictureError, "has no layout that is known"),
     ],

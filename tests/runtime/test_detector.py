@@ -42,6 +42,15 @@ def test_judges_frames_of_any_size(
             np.testing.assert_allclose(verdict.map, maps[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("given", [None, "frame.png", [[[0, 0, 0]]], memoryview(b"abc")])
+def test_what_is_no_array_is_refused_with_the_remedy(pristine: Path, given: object) -> None:
+    with (
+        Detector.open(pristine) as detector,
+        pytest.raises(InputError, match=rf"a frame is {type(given).__name__}, expected a NumPy array"),
+    ):
+        detector(given)  # type: ignore[arg-type]
+
+
 def test_both_labels_occur(pristine: Path, frames: Pixels) -> None:
     with Detector.open(pristine) as detector:
         assert {detector(pixels).anomalous for pixels in frames} == {True, False}

@@ -118,6 +118,49 @@ def test_bad_pictures_do_not_stop_the_others(command: Command, pristine: Path, f
     assert len(lines) == 4, "decoders have no say on stderr"
 
 
+def test_names_of_any_bytes_are_one_line_each(
+    command: Command, pristine: Path, folder: Path, tmp_path: Path
+) -> None:
+    """No UTF-8, line ends, escape codes, as long as they may be: in text, JSON, overlays and errors."""
+    root = os.fsencode(folder / "early")
+    names = [b"\xff\xfe.png", b"two\nlines.png", b"\x1b[2J.png", b"x" * 245 + b".png"]
+    for number, name in enumerate(names):
+        os.rename(os.path.join(root, f"{2 * number:03d}.png".encode()), os.path.join(root, name))
+    with open(os.path.join(root, b"bad\n\x1b.png"), "wb") as bad:
+        bad.write(b"no picture")
+    done = command(RUN, pristine, folder, "--save", tmp_path / "out")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert len(lines) == 12
+    assert done.stdout.isascii()
+    assert "\x1b" not in done.stdout + done.stderr
+    for shown in (r"\xff\xfe.png", r"two\nlines.png", r"\x1b[2J.png"):
+        assert sum(line.endswith(shown) for line in lines) == 1
+    assert r"bad\n\x1b.png cannot be decoded" in done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 13
+    found = [
+        json.loads(line)["path"] for line in command(RUN, pristine, folder, "--json").stdout.splitlines()
+    ]
+    assert len(found) == 12
+    assert str(folder / "early/two\nlines.png") in found
+    assert sum(path.endswith(r"\xff\xfe.png") for path in found) == 1
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_full_standard_output_is_one_line(pristine: Path, folder: Path, as_json: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", RUN, str(pristine), str(folder), *as_json],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert (
+        done.stderr.splitlines()[-1] == "sspcab-run: cannot write to standard output: No space left on device"
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 def test_conversions_are_said_once(command: Command, pristine: Path, save: Save) -> None:
     rng = np.random.default_rng(0)
     for number in range(3):

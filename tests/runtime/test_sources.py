@@ -98,7 +98,7 @@ def test_a_bad_picture_does_not_stop_the_others(folder: Path) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """The beginning of a PNG that claims a size, with a right checksum."""
+    """A PNG that claims a size, with right checksums and an end."""
     import struct
     import zlib
 
@@ -112,6 +112,9 @@ def png_header(width: int, height: int) -> bytes:
         + struct.pack(">I", len(data))
         + idat
         + struct.pack(">I", zlib.crc32(idat))
+        + struct.pack(">I", 0)
+        + b"IEND"
+        + struct.pack(">I", zlib.crc32(b"IEND"))
     )
 
 
@@ -122,7 +125,7 @@ def png_header(width: int, height: int) -> bytes:
         (b"no picture at all", "cannot be decoded"),
         (png_header(0, 0), "cannot be decoded"),
         (png_header(20000, 20000), "cannot be decoded: .* larger than 100000000 pixels"),
-        (b"\xff\xd8\xff\xe0" + bytes(50), "cannot be decoded"),
+        (b"\xff\xd8\xff\xe0" + bytes(50), "ends before its image does, it is half written: copy it again"),
     ],
     ids=["empty", "text", "0x0", "20000x20000", "jpeg"],
 )

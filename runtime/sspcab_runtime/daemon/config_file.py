@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import importlib
 import re
@@ -48,10 +49,12 @@ def parse_config(data: bytes, path: Path) -> Config:
     Raises:
         ConfigError: As there.
     """
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
-        text = data.decode("utf-8")
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8") from error
+        name = "UTF-16" if encoding == "utf-16" else "UTF-8"
+        raise ConfigError(f"{path}: byte {error.start} is not {name}") from error
     tables = _parse(text, path)
     try:
         config = msgspec.convert(tables, Config)

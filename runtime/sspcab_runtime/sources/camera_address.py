@@ -19,7 +19,7 @@ __all__ = ["SCHEMES", "CameraAddress", "camera_address"]
 SCHEMES = ("rtsp", "rtsps", "http", "https", "file", "v4l2", "csi", "gst")
 
 _DEVICE = re.compile(r"/dev/video[0-9]{1,3}")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45}")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?|[0-9A-Fa-f:.]{2,45}")
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 

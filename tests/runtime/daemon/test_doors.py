@@ -55,6 +55,15 @@ host = "127.0.0.1"
 """
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_configuration_of_an_editor_with_byte_order_marks(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    data = (mark + GOOD).encode(encoding)
+    assert parse_config(data, tmp_path / "edge.toml") == parse_config(GOOD.encode(), tmp_path / "edge.toml")
+    with pytest.raises(ConfigError, match=r"edge\.toml: byte \d+ is not UTF-"):
+        parse_config(data[:50] + b"\xff\xd8" + data[50:-1], tmp_path / "edge.toml")
+
+
 def test_a_configuration(tmp_path: Path) -> None:
     config = parse_config(GOOD.encode(), tmp_path / "edge.toml")
     assert config.cameras["gate"].fps == 5
@@ -179,6 +188,11 @@ def test_hostile_addresses(tmp_path: Path, source: str) -> None:
     with pytest.raises(OptionError) as caught:
         camera_address(source, tmp_path)
     assert "pass@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["line_3-camera", "_gateway", "cam_01.plant"])
+def test_hosts_of_composed_networks_have_underscores(tmp_path: Path, host: str) -> None:
+    assert camera_address(f"rtsp://{host}:554/x", tmp_path).host == host
 
 
 def test_addresses_that_are_fine(tmp_path: Path) -> None:
