@@ -30,9 +30,10 @@ __all__ = [
     "front_end_files",
 ]
 
-ResizeFilter = Literal["opencv-linear", "antialias-linear", "pil-linear"]
+ResizeFilter = Literal["opencv-linear", "antialias-linear", "pil-cubic", "pil-linear"]
 """What brings frames to the graph's size: OpenCV's bilinear, which looks at 2 x 2 pixels however much smaller
-the frame becomes; torch's antialiased bilinear on tensors; Pillow's bilinear on 8-bit images."""
+the frame becomes; torch's antialiased bilinear on tensors; Pillow's bicubic, which it takes when no filter is
+named, and its bilinear, both on 8-bit images."""
 
 FrontEndKind = Literal["whole-frame", "tiles", "clip", "objects"]
 

@@ -28,7 +28,7 @@ from sspcab_edge.errors import InputError, PictureError  # noqa: E402
 from sspcab_edge.front_end_spec import Preprocess, ResizeFilter  # noqa: E402
 from sspcab_edge.image_files import count_images, lacks_end  # noqa: E402
 from sspcab_edge.printable import printable  # noqa: E402
-from sspcab_edge.resampling import antialias_linear, pil_linear  # noqa: E402
+from sspcab_edge.resampling import antialias_linear, pil_cubic, pil_linear  # noqa: E402
 
 __all__ = [
     "MAX_PIXELS",
@@ -180,6 +180,7 @@ def _opencv_linear(pixels: Pixels, height: int, width: int) -> Pixels:
 _FILTERS: dict[ResizeFilter, Callable[[Pixels, int, int], Pixels]] = {
     "opencv-linear": _opencv_linear,
     "antialias-linear": antialias_linear,
+    "pil-cubic": pil_cubic,
     "pil-linear": pil_linear,
 }
 """Name in manifests -> what it does to (H, W, 3) uint8 for a height and a width."""

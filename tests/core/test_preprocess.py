@@ -105,7 +105,11 @@ def test_antialias_resize_is_torchs(h: int, w: int, to_h: int, to_w: int, seed: 
     assert np.abs(got - reference).max() <= 0.502
 
 
-def test_pil_resize_is_pillows_bit_for_bit() -> None:
+PILLOWS: dict[ResizeFilter, str] = {"pil-cubic": "BICUBIC", "pil-linear": "BILINEAR"}
+
+
+@pytest.mark.parametrize("name", PILLOWS)
+def test_pil_resize_is_pillows_bit_for_bit(name: ResizeFilter) -> None:
     """500 sizes and contents: noise, edges, flat; larger, smaller, one pixel wide, one side kept."""
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: nothing to compare with")
     random = np.random.default_rng(20211109)
@@ -116,17 +120,26 @@ def test_pil_resize_is_pillows_bit_for_bit() -> None:
         pixels = picture(h, w, seed=number)
         if number % 5 == 0:
             pixels = np.where(pixels > 128, np.uint8(255), np.uint8(0))
-        wanted = np.asarray(image.fromarray(pixels).resize((to_w, to_h), image.Resampling.BILINEAR))
-        got = resize(pixels, spec(to_h, to_w, "pil-linear"))
+        wanted = np.asarray(image.fromarray(pixels).resize((to_w, to_h), image.Resampling[PILLOWS[name]]))
+        got = resize(pixels, spec(to_h, to_w, name))
         assert np.array_equal(got, wanted), (h, w, to_h, to_w)
 
 
+@pytest.mark.parametrize("name", PILLOWS)
 @pytest.mark.parametrize("size", [(1080, 1920), (480, 640), (2000, 1500)])
-def test_pil_resize_of_camera_frames_is_pillows(size: tuple[int, int]) -> None:
+def test_pil_resize_of_camera_frames_is_pillows(size: tuple[int, int], name: ResizeFilter) -> None:
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: nothing to compare with")
     pixels = picture(*size, seed=3)
-    wanted = np.asarray(image.fromarray(pixels).resize((256, 256), image.Resampling.BILINEAR))
-    assert np.array_equal(resize(pixels, spec(256, 256, "pil-linear")), wanted)
+    wanted = np.asarray(image.fromarray(pixels).resize((256, 256), image.Resampling[PILLOWS[name]]))
+    assert np.array_equal(resize(pixels, spec(256, 256, name)), wanted)
+
+
+def test_pillow_resizes_with_cubic_weights_where_no_filter_is_named() -> None:
+    """As ``Image.open(path).resize((256, 256))`` in public CutPaste code does."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: nothing to compare with")
+    pixels = picture(70, 110)
+    wanted = np.asarray(image.fromarray(pixels).resize((64, 48)))
+    assert np.array_equal(resize(pixels, spec(48, 64, "pil-cubic")), wanted)
 
 
 def test_opencv_resize_is_opencvs() -> None:
