@@ -1,9 +1,9 @@
-"""A file (.npz) with what a density was fitted to, or with the fitted density itself: hostile until read."""
+"""A file with what a density was fitted to, or with the fitted density itself: hostile until read."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from sspcab_edge.errors import CheckpointError
 from sspcab_export.density import BANDWIDTHS, Gaussian, gaussian_from, inverse
+from sspcab_export.density_pickles import THRESHOLD, read_density_pickle
 
 __all__ = ["MAX_BYTES", "DensityArrays", "read_density_arrays"]
 
@@ -36,22 +37,25 @@ class DensityArrays:
         embeddings: From ``embeddings`` (N, D), as they stand in the file.
         bandwidth: From ``bandwidth``, one number, in units of embeddings.
         patches: Gaussian of patches, from ``patch_mean`` (C,) and ``patch_precision`` (C, C).
+        threshold: What a pickle of public code holds beside them, a score from which on it calls an image
+            anomalous.
     """
 
     gaussian: Gaussian | None
     embeddings: Array | None
     bandwidth: float | None
     patches: Gaussian | None
+    threshold: float | None = None
 
 
 def read_density_arrays(path: Path) -> DensityArrays:
-    """Read and check such a file; nothing in it is run.
+    """Read and check such a file, .npz or a pickled dict of arrays; nothing in it is run.
 
     Raises:
         CheckpointError: The file is missing, damaged, too large, holds pickled objects or arrays that are
             unknown, and shapes or values that are no density.
     """
-    arrays = _read(path)
+    threshold, arrays = _read(path)
     if ("mean" in arrays) == ("embeddings" in arrays):
         raise CheckpointError(f"{path} holds {_names(arrays)}, expected embeddings or mean and precision")
     embeddings = arrays.get("embeddings")
@@ -62,22 +66,28 @@ def read_density_arrays(path: Path) -> DensityArrays:
         embeddings=embeddings,
         bandwidth=_bandwidth(path, arrays),
         patches=_gaussian(path, arrays, "patch_mean", ("patch_precision",)),
+        threshold=threshold,
     )
 
 
-def _read(path: Path) -> dict[str, Array]:
+def _read(path: Path) -> tuple[float | None, dict[str, Array]]:
+    """The threshold of a pickle, and the arrays."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError(f"{path} has {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
+        if not _is_archive(path):
+            held = read_density_pickle(path)
+            threshold = held.pop(THRESHOLD, None)
+            _check_names(path, held)
+            arrays = {name: _numbers(path, name, np.asarray(value)) for name, value in held.items()}
+            return None if threshold is None else _one_number(path, THRESHOLD, threshold), arrays
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > MAX_BYTES:
             raise CheckpointError(f"{path} unpacks to {unpacked} bytes, expected at most {MAX_BYTES}")
         with np.load(path, allow_pickle=False) as file:
-            for name in file.files:
-                if name not in _KEYS:
-                    raise CheckpointError(f"{path} holds {name!r}, expected only {', '.join(_KEYS)}")
-            return {name: _numbers(path, name, file[name]) for name in file.files}
+            _check_names(path, file.files)
+            return None, {name: _numbers(path, name, file[name]) for name in file.files}
     except CheckpointError:
         raise
     except OSError as error:
@@ -87,6 +97,17 @@ def _read(path: Path) -> dict[str, Array]:
     except Exception as error:  # zipfile and numpy raise nearly anything on damaged bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is no .npz file of plain arrays, or is damaged: {reason}") from error
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _check_names(path: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in _KEYS:
+            raise CheckpointError(f"{path} holds {name!r}, expected only {', '.join(_KEYS)}")
 
 
 def _numbers(path: Path, name: str, array: object) -> Array:
@@ -132,14 +153,18 @@ def _gaussian(
 def _bandwidth(path: Path, arrays: Mapping[str, Array]) -> float | None:
     if "bandwidth" not in arrays:
         return None
-    array = arrays["bandwidth"]
-    if array.size != 1:
-        raise CheckpointError(f"{path}: bandwidth has shape {array.shape}, expected one number")
-    value = float(array.reshape(()))
+    value = _one_number(path, "bandwidth", arrays["bandwidth"])
     least, most = BANDWIDTHS
     if not least <= value <= most:
         raise CheckpointError(f"{path}: bandwidth is {value:g}, expected {least:g} to {most:g}")
     return value
+
+
+def _one_number(path: Path, name: str, value: object) -> float:
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiu":
+        raise CheckpointError(f"{path}: {name} has shape {array.shape}, expected one number")
+    return float(array.reshape(()))
 
 
 def _names(arrays: Mapping[str, Array]) -> str:

@@ -43,7 +43,7 @@ class HostOptions:
         std: Divided by, likewise.
         colour: Order of any network's channels.
         density: How embeddings become a score, for hosts that compare embeddings with normal ones.
-        density_arrays: File (.npz) with what the density was fitted to, instead of pictures.
+        density_arrays: File (.npz or a pickled dict) of what the density was fitted to, instead of pictures.
         bandwidth: Of the kernel density, in units of embeddings (1 where nothing tells).
         patch_map: Whether such a host gives a map of its patches' densities too.
         statistics: HF2-VAD: mean and standard deviation of the flow errors, then of the frame errors.
@@ -112,7 +112,7 @@ class HostOptions:
     density_arrays: Path | None = option(
         None, "CutPaste",
         "What the density was fitted to, instead of pictures: mean and precision (or covariance), or "
-        "embeddings.", metavar="FILE.npz",
+        "embeddings; .npz, or as public code pickles them.", metavar="FILE",
     )  # fmt: skip
     bandwidth: float | None = option(None, "CutPaste", "Of the kernel density.", by_default="1")
     patch_map: bool = option(False, "CutPaste", "A map, too, of how far each patch lies.")

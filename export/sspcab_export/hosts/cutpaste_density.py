@@ -191,6 +191,8 @@ def from_arrays(network: UnfittedCutPaste, path: Path) -> LoadedHost:
             f"{path.name} is taken to be of the pooled features: the projection head gives as many numbers, "
             "and nothing tells the two apart"
         )
+    if arrays.threshold is not None:
+        said.append(_threshold_left(network, path, arrays.threshold))
     if arrays.embeddings is not None:
         lengths = np.linalg.norm(arrays.embeddings, axis=1)
         if np.abs(lengths - 1).max() > 1e-3:
@@ -234,6 +236,14 @@ def _fit(
     if count <= dimensions:
         said += ": fewer pictures than dimensions, only the shrinkage gives the covariance an inverse"
     return density, [said]
+
+
+def _threshold_left(network: UnfittedCutPaste, path: Path, threshold: float) -> str:
+    """Public code takes the threshold that parts its test images best, which are not here to judge it."""
+    said = f"the threshold {threshold:g} in {path.name} is not taken by itself"
+    if network.kind == "mahalanobis" and np.isfinite(threshold):
+        said += f", only with --threshold {threshold:g}"
+    return f"{said}: public code chooses it on test images"
 
 
 def _bandwidth(network: UnfittedCutPaste, stored: float | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -632,6 +633,22 @@ def test_arrays_make_the_host_ready_at_once(tmp_path: Path) -> None:
         assert any("density from density.npz, SHA-256 " in said for said in host.assumptions)
         assert any("divided by their lengths, 0.1 to 9" in said for said in host.assumptions) == (number == 1)
         assert_same_scores(scores_of(host), wanted)
+
+
+def test_densities_that_public_code_pickles_score_the_same(tmp_path: Path) -> None:
+    path, x = save(tmp_path, added().state_dict()), embeddings(added(), scene()[0])
+    reference = LedoitWolf().fit(x)
+    for held in (
+        {"train_embed": x.astype(np.float32), "threshold": np.float32(4.5)},
+        {"mean": reference.location_, "inv_cov": reference.precision_.astype(np.float32)},
+    ):
+        file = tmp_path / "density.pkl"
+        file.write_bytes(pickle.dumps(held, 3))
+        host = load(path, density_arrays=file)
+        assert_same_scores(scores_of(host), wanted_of(added()))
+        left = "the threshold 4.5 in density.pkl is not taken by itself, only with --threshold 4.5"
+        assert any(left in said for said in host.assumptions) == ("threshold" in held)
+        assert host.threshold is None
 
 
 @pytest.mark.parametrize("given", ["embeddings", "mean"])
