@@ -101,7 +101,7 @@ def _network(checkpoint: Checkpoint, options: HostOptions) -> UnfittedCutPaste:
         name="cutpaste",
         source=NoDensity(),
         blocks=tuple(sorted(blocks, key=lambda spec: spec.path)),
-        preprocess=Preprocess(width=size[1], height=size[0], resize=options.resize or "pil-linear"),
+        preprocess=Preprocess(width=size[1], height=size[0], resize=options.resize or "pil-cubic"),
         map_size=None,
         threshold=None,
         overrides=_overrides(options),
@@ -134,7 +134,9 @@ def _assumptions(options: HostOptions, builder: ResNetBuilder) -> tuple[str, ...
     if options.input_size is None:
         said.append(f"input size {DEFAULT_SIZE[0]}x{DEFAULT_SIZE[1]}, as in public CutPaste code")
     if options.resize is None:
-        said.append("frames are resized with pil-linear, as public CutPaste code resizes PIL images")
+        said.append(
+            "frames are resized with pil-cubic, as PIL does where no filter is named, as in public code"
+        )
     if options.normalisation is None:
         said.append("pixels are normalised as for ImageNet, as in public CutPaste code")
     return tuple(said)

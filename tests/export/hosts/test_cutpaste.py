@@ -349,14 +349,14 @@ def test_dialect_and_normalisation_win_and_are_recorded(tmp_path: Path) -> None:
 def test_defaults_are_public_codes_and_recorded(tmp_path: Path) -> None:
     host = load(save(tmp_path, added().state_dict()), input_size=None)
     size = host.preprocess
-    assert (size.width, size.height, size.resize) == (256, 256, "pil-linear")
+    assert (size.width, size.height, size.resize) == (256, 256, "pil-cubic")
     assert host.overrides == {}
     assert (host.map_size, host.threshold, host.batch) == (None, None, None)
     for said in (
         "dilation 1",
         "input size 256x256",
         "ImageNet",
-        "pil-linear",
+        "pil-cubic",
         "SSPCAB runs after resnet18.layer3",
     ):
         assert any(said in one for one in host.assumptions), said
