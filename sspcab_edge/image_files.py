@@ -1,111 +1,166 @@
-"""Image files as bytes: whether their end is there, and how many images they hold; nothing is decoded.
+"""Image files as bytes: whether all of the image is there, and how many images there are.
 
-Decoders differ in what they make of half a file: some give grey for what is missing, some refuse it by
-version. And most read the first of several images alone.
+Nothing is decoded. Decoders differ in what they make of half a file: some give grey for what is missing, some
+refuse it by version. And most read the first of several images alone.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Final
 
-__all__ = ["count_images", "lacks_end"]
+from sspcab_edge.image_chunks import (
+    END_OF_IMAGE,
+    ORIENTATION,
+    START_OF_SCAN,
+    Directory,
+    file_kind,
+    jpeg_segments,
+    png_chunks,
+    riff_chunks,
+    tiff_directories,
+)
 
-_JPEG: Final = b"\xff\xd8"
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
-_TIFF: Final = {b"II*\0": "<", b"MM\0*": ">"}
-_MOST_PAGES: Final = 65536
+__all__ = ["as_stored", "count_images", "lacks_end", "tiff_page", "with_other_end"]
+
+_SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC5, 0xC9, 0xCD})
+_PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_COEFFICIENTS: Final = 64
+_OTHER_END: Final = b"".join(bytes(range(16, 144)) + bytes((0xFF, 0xD0 + number)) for number in range(8))
+"""Data and restarts that go on with a scan which wants more, and are passed over by one that does not."""
+
 _SUBFILE: Final = 254  # NewSubfileType: bit 0 a smaller copy, bit 2 a transparency mask
-_RESTARTS: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
+_OLD_SUBFILE: Final = 255  # SubfileType: 2 a smaller copy
+_HEADER: Final = re.compile(
+    rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?:(?:\s|#[^\n]*\n)+(\d{1,5}))?\s"
+)
 
 
 def lacks_end(data: bytes) -> bool:
-    """Whether a JPEG, PNG, WebP or BMP file stops before its end, as one that is half written does."""
-    if data.startswith(_JPEG):
-        return not _jpeg_ends(data)
-    if data.startswith(_PNG):
-        return b"IEND" not in data[-1024:] and not any(kind == b"IEND" for kind, _ in _png_chunks(data))
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+    """Whether a JPEG, PNG or WebP file stops before its end, as one that is half written does.
+
+    A progressive JPEG that ends, but lacks scans, counts. Cut files of the other kinds no version of OpenCV
+    decodes.
+    """
+    kind = file_kind(data)
+    if kind == "JPEG":
+        return not _jpeg_is_whole(data)
+    if kind == "PNG":
+        return b"IEND" not in data[-1024:] and not any(name == b"IEND" for name, _ in png_chunks(data))
+    if kind == "WebP":
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     return False
 
 
 def count_images(data: bytes) -> int:
-    """How many images a file holds: pages of a TIFF, frames of an animated PNG or WebP; 1 for all others.
+    """How many images a file holds: pages of a TIFF, frames of an animated PNG or WebP, PGM files in one.
 
-    Smaller copies and masks that lie in a TIFF beside its image are none.
+    Smaller copies and masks that lie in a TIFF beside its image are none; nor are what phones put behind the
+    image of a JPEG.
     """
-    if data[:4] in _TIFF:
-        return _tiff_pages(data, _TIFF[data[:4]])
-    if data.startswith(_PNG):
-        for kind, content in _png_chunks(data):
-            if kind == b"acTL" and len(content) >= 4:
-                return max(1, int.from_bytes(content[:4], "big"))
-            if kind == b"IDAT":
+    kind = file_kind(data)
+    if kind == "TIFF":
+        return max(1, sum(_is_page(one) for one in tiff_directories(data)))
+    if kind == "PNG":
+        return _png_images(data)
+    if kind == "WebP":
+        return max(1, sum(name == b"ANMF" for name, _ in riff_chunks(data)))
+    return _pnm_images(data) if kind == "PGM or PPM" else 1
+
+
+def as_stored(data: bytes) -> bytes:
+    """The file for a decoder that is to give the pixels of its one image as they are stored.
+
+    Of TIFF, decoders read the first image, which may be a smaller copy, and turn it by its orientation tag in
+    ways that depend on their version and on the kind of pixels. So the image comes first here and has no
+    orientation. All other files are given back as they are.
+    """
+    page = tiff_page(data)
+    if page is None:
+        return data
+    order, big = ("<" if data[:2] == b"II" else ">"), 43 in data[2:4]
+    first, form = (8, f"{order}Q") if big else (4, f"{order}I")
+    lies = page.numbers.get(ORIENTATION)
+    if struct.unpack_from(form, data, first)[0] == page.place and (lies is None or lies.value == 1):
+        return data
+    changed = bytearray(data)
+    struct.pack_into(form, changed, first, page.place)
+    if lies is not None:
+        struct.pack_into(lies.form, changed, lies.place, 1)
+    return bytes(changed)
+
+
+def tiff_page(data: bytes) -> Directory | None:
+    """The directory of the first image of a TIFF file that is no copy of another; None for other files."""
+    directories = list(tiff_directories(data)) if file_kind(data) == "TIFF" else []
+    return next((one for one in directories if _is_page(one)), directories[0] if directories else None)
+
+
+def with_other_end(jpeg: bytes) -> bytes:
+    """A whole JPEG file with data between its last scan and its end.
+
+    Decoders pass them over, unless the scan ended too early: then they are taken for the rest of the image,
+    and it changes.
+    """
+    end = next(one.place for one in jpeg_segments(jpeg) if one.marker == END_OF_IMAGE)
+    return jpeg[:end] + _OTHER_END + jpeg[end:]
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Whether the end of the image is there, and in front of it all scans that are needed.
+
+    Every coefficient of every component has to be sent to its last bit (ITU-T T.81, G.1.1.1).
+    """
+    left: dict[int, list[bool]] = {}
+    progressive = False
+    for one in jpeg_segments(data):
+        content = one.content
+        if one.marker == END_OF_IMAGE:
+            return not any(any(lacking) for lacking in left.values())
+        if one.marker in _SEQUENTIAL | _PROGRESSIVE and len(content) >= 6:
+            progressive = one.marker in _PROGRESSIVE
+            left = {name: [True] * _COEFFICIENTS for name in content[6 : 6 + 3 * content[5] : 3]}
+        if one.marker == START_OF_SCAN and content:
+            names = content[1 : 1 + 2 * content[0] : 2]
+            rest = content[1 + 2 * content[0] :]
+            first, last, bits = rest[:3] if progressive and len(rest) >= 3 else (0, 63, 0)
+            for name in names:
+                if bits & 15 == 0 and name in left:
+                    left[name][first : last + 1] = [False] * len(left[name][first : last + 1])
+    return False
+
+
+def _png_images(data: bytes) -> int:
+    """Frames of an animation; and the image in front, where that is none of them."""
+    stated, controls, still = 0, 0, False
+    for name, content in png_chunks(data):
+        if name == b"acTL" and len(content) >= 4:
+            stated = int.from_bytes(content[:4], "big")
+        elif name == b"fcTL":
+            controls += 1
+        elif name == b"IDAT" and not controls:
+            still = True
+            if not stated:
                 return 1
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return max(1, sum(kind == b"ANMF" for kind in _riff_chunks(data)))
-    return 1
+    return max(1, max(stated, controls) + still) if stated else 1
 
 
-def _jpeg_ends(data: bytes) -> bool:
-    """Whether the end-of-image marker is there; that of a thumbnail inside does not count (ITU-T T.81, B)."""
-    if data.endswith(b"\xff\xd9"):
-        return True
-    place = 2
-    while True:
-        place = data.find(b"\xff", place)
-        if place < 0 or place + 1 >= len(data):
-            return False
-        marker = data[place + 1]
-        if marker == 0xD9:
-            return True
-        if marker == 0xFF:
-            place += 1
-        elif marker in _RESTARTS:
-            place += 2
+def _is_page(one: Directory) -> bool:
+    return not one.value(_SUBFILE, 0) & 0b101 and one.value(_OLD_SUBFILE, 1) != 2
+
+
+def _pnm_images(data: bytes) -> int:
+    """Binary files that were joined; text holds one image (the specification of Netpbm)."""
+    images, place = 0, 0
+    while (found := _HEADER.match(data, place)) is not None and found[1] in b"456":
+        images += 1
+        width, height = int(found[2]), int(found[3])
+        if found[1] == b"4":
+            place = found.end(3) + 1 + (width + 7) // 8 * height
         else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-
-
-def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Kind and content of every whole chunk."""
-    chunks, place = [], len(_PNG)
-    while place + 12 <= len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        if place + 12 + length > len(data):
-            break
-        chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + min(length, 64)]))
-        place += 12 + length
-    return chunks
-
-
-def _riff_chunks(data: bytes) -> list[bytes]:
-    """Kind of every chunk of a WebP file."""
-    kinds, place = [], 12
-    while place + 8 <= len(data):
-        kinds.append(data[place : place + 4])
-        length = int.from_bytes(data[place + 4 : place + 8], "little")
-        place += 8 + length + length % 2
-    return kinds
-
-
-def _tiff_pages(data: bytes, order: str) -> int:
-    """Directories that hold an image of their own (TIFF 6.0, sections 2 and 8)."""
-    pages = 0
-    seen: set[int] = set()
-    (place,) = struct.unpack_from(f"{order}I", data, 4) if len(data) >= 8 else (0,)
-    while place and place not in seen and place + 2 <= len(data) and len(seen) < _MOST_PAGES:
-        seen.add(place)
-        (entries,) = struct.unpack_from(f"{order}H", data, place)
-        end = place + 2 + 12 * entries
-        if end + 4 > len(data):
-            break
-        kind = 0
-        for number in range(entries):
-            tag, _, _, value = struct.unpack_from(f"{order}HHII", data, place + 2 + 12 * number)
-            if tag == _SUBFILE:
-                kind = value
-        pages += not kind & 0b101
-        (place,) = struct.unpack_from(f"{order}I", data, end)
-    return max(1, pages)
+            sample = 2 if int(found[4] or 0) > 255 else 1
+            place = found.end() + width * height * sample * (3 if found[1] == b"6" else 1)
+        while data[place : place + 1].isspace():
+            place += 1
+    return max(1, images)

@@ -26,7 +26,9 @@ import cv2  # noqa: E402
 from sspcab_edge.bit_depth import BitDepth, largest_value, upper_8_bits  # noqa: E402
 from sspcab_edge.errors import InputError, PictureError  # noqa: E402
 from sspcab_edge.front_end_spec import Preprocess, ResizeFilter  # noqa: E402
-from sspcab_edge.image_files import count_images, lacks_end  # noqa: E402
+from sspcab_edge.image_chunks import file_kind  # noqa: E402
+from sspcab_edge.image_files import as_stored, count_images, lacks_end, with_other_end  # noqa: E402
+from sspcab_edge.orientation import orientation, upright  # noqa: E402
 from sspcab_edge.printable import printable  # noqa: E402
 from sspcab_edge.resampling import antialias_linear, pil_cubic, pil_linear  # noqa: E402
 
@@ -41,6 +43,8 @@ __all__ = [
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _MAX_FILE_BYTES = 1024 * 1024 * 1024
+_MISSING = 128  # of JPEG: what coefficients of zero are
+_JPEG_FLAGS = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -62,10 +66,11 @@ class Picture:
 
 
 def decode_picture(path: Path, bit_depth: BitDepth = 16) -> Picture:
-    """Read a picture file as 8-bit RGB.
+    """Read a picture file as 8-bit RGB, upright.
 
     Grey becomes three equal channels, 16 bits become 8 by dropping the low byte, alpha is dropped: what
-    ``cv2.imread`` does, which the training code of DRAEM used; EXIF orientation of JPEGs is honoured.
+    ``cv2.imread`` does, which the training code of DRAEM used. The orientation that JPEG, PNG, WebP and TIFF
+    files state is applied, with every version of OpenCV.
 
     Args:
         path: The file.
@@ -73,8 +78,8 @@ def decode_picture(path: Path, bit_depth: BitDepth = 16) -> Picture:
             what becomes of one. See :mod:`sspcab_edge.bit_depth`.
 
     Raises:
-        PictureError: Not readable, not a picture, empty, larger than :data:`MAX_PIXELS`, or with values that
-            ``bit_depth`` does not hold.
+        PictureError: Not readable, not a picture, empty, half written, of several images, larger than
+            :data:`MAX_PIXELS`, or with values that ``bit_depth`` does not hold.
     """
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
@@ -84,16 +89,30 @@ def decode_picture(path: Path, bit_depth: BitDepth = 16) -> Picture:
         raise PictureError(f"cannot read {printable(path)}: {error.strerror}") from error
     if not data:
         raise PictureError(f"{printable(path)} is empty, expected a picture")
+    kind = file_kind(data)
+    if kind is None:
+        raise PictureError(
+            f"{printable(path)} cannot be decoded: by its content it is no JPEG, PNG, TIFF, WebP, BMP, PGM "
+            "or PPM file; save it as one of these"
+        )
     if lacks_end(data):
-        raise PictureError(f"{printable(path)} ends before its image does, it is half written: copy it again")
+        raise PictureError(_half_written(path))
     images = count_images(data)
     if images > 1:
         raise PictureError(
             f"{printable(path)} holds {images} images (pages or frames of an animation), expected one, and "
             "none of them is judged: save each as a file of its own"
         )
-    jpeg = data[:2] == b"\xff\xd8"
-    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if jpeg else cv2.IMREAD_UNCHANGED
+    raw = _decode(as_stored(data), path)
+    if kind == "JPEG" and _ends_early(data, raw, path):
+        raise PictureError(_half_written(path))
+    return _to_rgb(upright(raw, orientation(data)), path, bit_depth)
+
+
+def _decode(data: bytes, path: Path) -> npt.NDArray[Any]:
+    """The pixels as they are stored."""
+    jpeg = file_kind(data) == "JPEG"
+    flags = _JPEG_FLAGS if jpeg else cv2.IMREAD_UNCHANGED  # which applies no EXIF orientation
     try:
         raw = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error as error:
@@ -105,7 +124,22 @@ def decode_picture(path: Path, bit_depth: BitDepth = 16) -> Picture:
             f"{printable(path)} has {raw.shape[1]}x{raw.shape[0]} pixels, expected at most {MAX_PIXELS}: "
             "scale it down"
         )
-    return _to_rgb(raw, path, bit_depth)
+    return np.asarray(raw)
+
+
+def _ends_early(jpeg: bytes, raw: npt.NDArray[Any], path: Path) -> bool:
+    """Whether the last scan stops before the image does, though the end of the image is marked.
+
+    Decoders give the same mid-grey for all that is missing. So an image whose last pixel is of it is decoded
+    again with more data at its end, which leave a whole one as it is.
+    """
+    return bool(np.all(raw[-1, -1] == _MISSING)) and not np.array_equal(
+        raw, _decode(with_other_end(jpeg), path)
+    )
+
+
+def _half_written(path: Path) -> str:
+    return f"{printable(path)} ends before its image does, it is half written: copy it again"
 
 
 def _undecodable(path: Path) -> str:

@@ -1,0 +1,28 @@
+"""Calibration images are turned as their files say: fitted to what the device will judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from definitions.turned_images import SIDES, WRITERS, stored
+from sspcab_edge.preprocess import decode_picture
+from sspcab_export.pictures import normal_samples
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_an_image_that_is_stored_in_eight_ways_is_one_image(tmp_path: Path, suffix: str) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (3, 5), dtype=np.uint8)
+    pixels = np.repeat(np.kron(levels, np.ones((16, 16), np.uint8))[..., None], 3, axis=2)
+    for lies in SIDES:
+        (tmp_path / f"{lies}{suffix}").write_bytes(WRITERS[suffix](stored(pixels, lies), lies))
+    samples = normal_samples(tmp_path).samples
+    assert len(samples) == 8
+    for sample in samples:
+        assert sample.size == (48, 80)
+        assert np.array_equal(sample.pixels(), pixels)
+        assert np.array_equal(sample.thumbnail, samples[0].thumbnail)
+        assert np.array_equal(sample.detail, samples[0].detail)
+        assert np.array_equal(decode_picture(sample.path).pixels, pixels)
