@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sspcab_edge.errors import BundleError, OutputError
+from sspcab_edge.local_path import local_path
 from sspcab_edge.manifest import MANIFEST_NAME, FileEntry, Manifest, decode_manifest, encode_manifest
 
 __all__ = ["Bundle", "check_output", "file_entry", "is_bundle", "replace_manifest", "staging", "write_bundle"]
@@ -44,7 +45,7 @@ class Bundle:
         Raises:
             BundleError: No bundle; a file missing, changed or too many; a link; an unsafe path.
         """
-        root = Path(path)
+        root = local_path(path)
         if not root.exists():
             raise BundleError(f"{root} does not exist, expected a bundle folder")
         if not is_bundle(root):

@@ -10,16 +10,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
 from sspcab_edge import __version__
 from sspcab_edge.errors import EdgeError
+from sspcab_edge.local_path import local_path
 from sspcab_edge.printable import one_line
 
-__all__ = ["LazyGroup", "common_options", "json_option", "run"]
+__all__ = ["PATH", "LazyGroup", "LocalPath", "common_options", "json_option", "run"]
 
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
@@ -69,6 +71,25 @@ def _forget_output() -> None:
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     del number, frame
     raise KeyboardInterrupt
+
+
+class LocalPath(click.Path):
+    """What :func:`sspcab_edge.local_path.local_path` reads, as the type of an option.
+
+    Raises:
+        OptionError: As there.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(path_type=Path, **attributes)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, checked as :class:`click.Path` does."""
+        return super().convert(local_path(value), param, ctx)
+
+
+PATH: Final = LocalPath()
+"""The type of an option that wants nothing else of its path."""
 
 
 def common_options(command: _Command) -> _Command:

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from sspcab_edge.command import common_options
+from sspcab_edge.command import PATH, common_options
 from sspcab_edge.errors import EdgeError, GateError, OptionError, OutputError
 
 __all__ = ["Step", "command", "defect_table", "steps"]
@@ -165,14 +165,14 @@ def _perform(wanted: Sequence[Step]) -> None:
 @click.command("demo")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("examples/demo"),
     show_default=True,
     help="Folder with model/, calibration/, test/ and surface.mp4.",
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("demo-output"),
     show_default=True,
     help="Folder for the bundle and what it says; an older bundle in it is replaced.",

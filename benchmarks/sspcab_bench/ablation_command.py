@@ -15,7 +15,7 @@ from sspcab_bench.report import head_json
 from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import interval_text, machine_lines, warning_lines
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import PATH, common_options, json_option
 from sspcab_edge.manifest import Precision
 from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tables import table
@@ -26,7 +26,7 @@ __all__ = ["ablation"]
 
 
 @click.command("ablation", short_help="What each choice is worth: forms, precisions, backends, threads.")
-@click.argument("bundles", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("bundles", type=PATH, nargs=-1, required=True)
 @click.option(
     "--backend", "backends", multiple=True, type=click.Choice(list(ENGINES)),
     help="Only this backend; repeat for several. [default: all that are installed]",

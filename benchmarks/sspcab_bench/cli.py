@@ -39,7 +39,7 @@ from sspcab_bench.tuned_suite import TunedOptions
 from sspcab_bench.tuned_suite import run as run_tuned
 from sspcab_edge.block import DIALECTS
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.command import common_options, json_option, run
+from sspcab_edge.command import PATH, LocalPath, common_options, json_option, run
 from sspcab_edge.errors import OptionError
 from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tuning import Objective
@@ -111,7 +111,7 @@ def _shared_options(seconds: float, seconds_help: str) -> Callable[[Callable[...
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
             click.option(
-                "--output", type=click.Path(path_type=Path, dir_okay=False),
+                "--output", type=LocalPath(dir_okay=False),
                 help="Write the report to this file too, as JSON.",
             ),
             click.option(
@@ -141,7 +141,7 @@ def group() -> None:
 
 
 @group.command(_BUNDLE, hidden=True)
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @source_option
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference. [default: backend's]")
 @click.option(
@@ -152,12 +152,10 @@ def group() -> None:
     "--batch", type=click.IntRange(1, 1024), default=1, show_default=True,
     help="Frames of one engine call: latency is then a whole batch's.",
 )  # fmt: skip
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to look at.")
+@click.option("--html", type=LocalPath(dir_okay=False), help="Write a page to look at.")
+@click.option("--markdown", "as_markdown", type=LocalPath(dir_okay=False), help="Write a table too.")
 @click.option(
-    "--markdown", "as_markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a table too."
-)
-@click.option(
-    "--baseline", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    "--baseline", type=LocalPath(dir_okay=False, exists=True),
     help="A report of before: see --max-regression, and sspcab-bench compare.",
 )  # fmt: skip
 @max_regression_option
@@ -260,7 +258,7 @@ def block_command(
 
 
 @group.command("tuned")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @click.option(
     "--objective", type=click.Choice(get_args(Objective)), default="latency", show_default=True,
     help="What tuning is to be best at.",

@@ -14,7 +14,7 @@ from sspcab_bench.report import head_json
 from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import interval_text
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import LocalPath, common_options, json_option
 from sspcab_edge.errors import OptionError
 from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tables import table
@@ -47,8 +47,8 @@ max_regression_option = click.option(
 
 
 @click.command("compare", short_help="Is the second slower than the first?")
-@click.argument("first", type=click.Path(path_type=Path, exists=True))
-@click.argument("second", type=click.Path(path_type=Path, exists=True))
+@click.argument("first", type=LocalPath(exists=True))
+@click.argument("second", type=LocalPath(exists=True))
 @max_regression_option
 @click.option(
     "--objective", type=click.Choice(get_args(Objective)), default="fps", show_default=True,

@@ -13,7 +13,7 @@ from sspcab_bench.inputs import require_frames
 from sspcab_bench.options import backend_option, bundle_argument, output_option, size_option, strict_option
 from sspcab_bench.surroundings import Surroundings
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import LocalPath, common_options, json_option
 
 __all__ = ["density"]
 
@@ -25,7 +25,7 @@ __all__ = ["density"]
 )
 @size_option
 @click.option(
-    "--film", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    "--film", type=LocalPath(exists=True, dir_okay=False),
     help="Every camera shows this video, instead of one made of the parity pack.",
 )  # fmt: skip
 @click.option("--cameras", type=click.IntRange(1, 1024), help="Try only so many. [default: search]")

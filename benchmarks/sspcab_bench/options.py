@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import get_args
 
 import click
 
+from sspcab_edge.command import PATH, LocalPath
 from sspcab_edge.manifest import Precision
 from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tuning import Objective
@@ -23,7 +23,7 @@ __all__ = [
     "strict_option",
 ]
 
-bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+bundle_argument = click.argument("bundle", type=PATH)
 
 backend_option = click.option(
     "--backend", type=click.Choice(list(ENGINES)), help="[default: the runtime's choice]"
@@ -34,7 +34,7 @@ precision_option = click.option(
 )
 
 output_option = click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here too, as JSON."
+    "--output", type=LocalPath(dir_okay=False), help="Write the report here too, as JSON."
 )
 
 strict_option = click.option("--strict", is_flag=True, help="Exit 4 when there is a warning.")

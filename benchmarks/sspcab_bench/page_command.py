@@ -9,21 +9,19 @@ import msgspec
 
 from sspcab_bench.giving import check_output, write
 from sspcab_bench.page import html_page
-from sspcab_edge.command import common_options
+from sspcab_edge.command import LocalPath, common_options
 from sspcab_edge.errors import InputError
 
 __all__ = ["page"]
 
 
 @click.command("page", short_help="Reports as one HTML page.")
-@click.argument(
-    "reports", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True)
-)
+@click.argument("reports", nargs=-1, required=True, type=LocalPath(dir_okay=False, exists=True))
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="The page to write.",
 )
 @common_options

@@ -18,7 +18,7 @@ from sspcab_bench.report import head_json
 from sspcab_bench.surroundings import Surroundings
 from sspcab_bench.text_report import interval_text, machine_lines, title, warning_lines
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import LocalPath, common_options, json_option
 from sspcab_edge.errors import MissingPackageError
 from sspcab_runtime.engines import ENGINES, backends_for, installed
 from sspcab_runtime.tables import table
@@ -41,7 +41,7 @@ __all__ = ["peers"]
     help="Turns of the vendor's tool; 0 leaves it.",
 )
 @click.option(
-    "--checkpoint", multiple=True, type=click.Path(path_type=Path, exists=True),
+    "--checkpoint", multiple=True, type=LocalPath(exists=True),
     help="What BUNDLE was exported from: compare with torch too; repeat where it is several files.",
 )  # fmt: skip
 @click.option(

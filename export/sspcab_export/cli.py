@@ -12,8 +12,9 @@ import click
 import msgspec
 
 from sspcab_edge.bundle import Bundle, check_output, is_bundle
-from sspcab_edge.command import common_options, json_option, run
+from sspcab_edge.command import PATH, common_options, json_option, run
 from sspcab_edge.errors import EngineError, GateError, MissingPackageError, OptionError
+from sspcab_edge.local_path import local_path
 from sspcab_edge.manifest import Artifact, Precision, Target
 from sspcab_export.checkpoints import bundle_beside, checkpoint_files
 from sspcab_export.command_options import GroupedCommand, GroupedOption, declared_options, take
@@ -54,7 +55,7 @@ Examples:
 
 
 @click.command(name="sspcab-export", epilog=_EXAMPLES, cls=GroupedCommand)
-@click.argument("checkpoint", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("checkpoint", nargs=-1, type=PATH)
 @declared_options(ExportOptions, HostOptions, FrontEndOptions)
 @click.option(
     "--require-plan", is_flag=True, cls=GroupedOption, group="Precision and gate",
@@ -66,7 +67,7 @@ Examples:
     "where something is missing.",
 )  # fmt: skip
 @click.option(
-    "--recipe", "recipe_path", type=click.Path(path_type=Path), metavar="FILE.toml", cls=GroupedOption,
+    "--recipe", "recipe_path", type=PATH, metavar="FILE.toml", cls=GroupedOption,
     group="Common", help="Take options, and CHECKPOINT, from this file, by the same names; every bundle "
     "holds the recipe that made it. What is given here wins.",
 )  # fmt: skip
@@ -112,7 +113,7 @@ def command(
         _try_out(checkpoint, options, as_json)
         return
     check_output(
-        Path(options.output or bundle_beside(checkpoint, checkpoint_files(checkpoint))), options.force
+        local_path(options.output or bundle_beside(checkpoint, checkpoint_files(checkpoint))), options.force
     )
     check_program(checkpoint_files(checkpoint), options.host)
     if require_plan:

@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from sspcab_edge.errors import OptionError
 from sspcab_edge.front_end_spec import FrontEndSpec, Preprocess
+from sspcab_edge.local_path import local_path
 from sspcab_edge.manifest import Calibration, Decision, Model, OtherRounding, Rounding
 from sspcab_edge.parity import PackItem
 from sspcab_edge.ports import Array, Entry, Port, object_ports
@@ -177,7 +178,7 @@ def collect_objects(
         SourceError: A video is damaged.
     """
     say = progress or Silent()
-    footage = find_footage(Path(videos), say)
+    footage = find_footage(local_path(videos), say)
     inputs, _ = object_ports(*crop, window, pairs)
     nobody = LoadedHost(
         name="any host",

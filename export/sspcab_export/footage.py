@@ -16,7 +16,7 @@ from sspcab_edge.preprocess import decode_picture
 from sspcab_edge.protocols import Frame
 from sspcab_export.bit_range import measured_bit_depth
 from sspcab_export.progress import Progress
-from sspcab_runtime.sources import open_source
+from sspcab_runtime.sources.files import open_path
 from sspcab_runtime.sources.films import find_films
 from sspcab_runtime.sources.pictures import at_bit_depth
 
@@ -96,13 +96,13 @@ def frames_of(footage: Footage) -> Iterator[Frame]:
         SourceError: The video is damaged.
         PictureError: A frame cannot be decoded.
     """
-    with closing(at_bit_depth(open_source(str(footage.path)), footage.bit_depth)) as source:
+    with closing(at_bit_depth(open_path(footage.path), footage.bit_depth)) as source:
         yield from source
 
 
 def _measured(path: Path, root: Path, bit_depth: BitDepth) -> Footage:
     count, size = 0, (0, 0)
-    with closing(at_bit_depth(open_source(str(path)), bit_depth)) as source:
+    with closing(at_bit_depth(open_path(path), bit_depth)) as source:
         for frame in source:
             if not count:
                 size = (frame.pixels.shape[0], frame.pixels.shape[1])

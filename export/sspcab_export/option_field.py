@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
+from sspcab_edge.command import PATH
 from sspcab_export.option_types import OneOf
 
 __all__ = ["GROUPS", "Group", "Option", "option", "options_of"]
@@ -174,7 +175,7 @@ def _without_none(hint: Any) -> Any:
 
 def _kind(hint: Any) -> click.ParamType[Any]:
     if hint is Path:
-        return click.Path(path_type=Path)
+        return PATH
     if hint is bool:
         return click.BOOL
     if get_origin(hint) is Literal:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from sspcab_edge.block import BlockSpec
 from sspcab_edge.bundle import Bundle, check_output, staging, write_bundle
 from sspcab_edge.errors import GateError, HostError, OptionError
+from sspcab_edge.local_path import local_path
 from sspcab_edge.manifest import Gate, Precision, Target
 from sspcab_edge.parity import write_pack
 from sspcab_export.assemble import assemble_manifest, kept_branches, named_blocks, unjudged_artifact
@@ -81,7 +82,7 @@ def export_with(checkpoint: Given, options: ExportOptions) -> Exported:
     targets, precisions = options.targets, options.precisions
     given = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
     files = checkpoint_files(given)
-    out = bundle_beside(given, files) if options.output is None else Path(options.output)
+    out = bundle_beside(given, files) if options.output is None else local_path(options.output)
     limits = ThresholdOptions(options.threshold, options.false_alarm_rate, options.quantile)
     check_choice("target", targets, tuple(TARGETS))
     check_choice("precision", precisions, get_args(Precision))
@@ -102,9 +103,9 @@ def export_with(checkpoint: Given, options: ExportOptions) -> Exported:
         check_repeatable(loaded.source, probe(loaded))
 
     wanted = Wanted(
-        calibration=None if options.calibration is None else Path(options.calibration),
-        validation=None if options.validation is None else Path(options.validation),
-        training=None if options.training is None else Path(options.training),
+        calibration=None if options.calibration is None else local_path(options.calibration),
+        validation=None if options.validation is None else local_path(options.validation),
+        training=None if options.training is None else local_path(options.training),
         limits=limits,
         precisions=precisions,
         suspects=options.suspects,

@@ -23,6 +23,7 @@ import click
 
 from sspcab_edge.bundle import file_entry, is_bundle
 from sspcab_edge.errors import MissingPackageError, OptionError
+from sspcab_edge.local_path import local_path
 from sspcab_edge.manifest import FileEntry
 from sspcab_export.command_options import take
 from sspcab_export.front_end_options import FrontEndOptions
@@ -187,10 +188,11 @@ class _Reader:
         """A path, from here where that is shorter; noted where it leads to where a recipe may not."""
         if "\0" in value or not value:
             raise self.error(name, f"{value!r} is no path")
-        found = self.roots[0] / value
+        named = local_path(value)
+        found = self.roots[0] / named
         real = found.resolve()
         roots = [root.resolve() for root in self.roots]
-        below = not Path(value).is_absolute() and any(real.is_relative_to(root) for root in roots)
+        below = not named.is_absolute() and any(real.is_relative_to(root) for root in roots)
         known = self.of_bundle and digest is not None and real.is_file() and _digest(real) == digest
         if not (below or known):
             need = Need(flag, os.path.relpath(found), f"if {name} {value} is what you mean")
@@ -246,7 +248,7 @@ def recipe_text(
 
 
 def _relative(path: str | Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
+    return Path(os.path.relpath(local_path(path), folder)).as_posix()
 
 
 def _spelled(one: Option, value: Any, folder: Path) -> str:

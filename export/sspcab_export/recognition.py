@@ -11,6 +11,7 @@ import msgspec
 
 from sspcab_edge.bundle import file_entry
 from sspcab_edge.errors import GraphError
+from sspcab_edge.local_path import local_path
 from sspcab_export.assemble import named_blocks
 from sspcab_export.checkpoints import bundle_beside, checkpoint_files
 from sspcab_export.checkpoints.kinds import container
@@ -32,7 +33,7 @@ def recognise(checkpoint: Sequence[str | Path], options: ExportOptions) -> dict[
         EdgeError: Whatever an export would refuse before it looks at images.
     """
     files = checkpoint_files(checkpoint)
-    output = bundle_beside(checkpoint, files) if options.output is None else Path(options.output)
+    output = bundle_beside(checkpoint, files) if options.output is None else local_path(options.output)
     entries = [file_entry(path, str(path)) for path in files]
     report: dict[str, Any] = {
         "schema": 1,

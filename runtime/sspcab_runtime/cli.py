@@ -12,7 +12,7 @@ import click
 import msgspec
 import numpy as np
 
-from sspcab_edge.command import common_options, json_option, run
+from sspcab_edge.command import PATH, common_options, json_option, run
 from sspcab_edge.errors import OptionError, PictureError
 from sspcab_edge.manifest import Precision
 from sspcab_edge.printable import one_line, printable
@@ -62,7 +62,7 @@ class _Summary:
 
 
 @click.command("sspcab-run")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @click.argument("source")
 @click.option(
     "--backend",
@@ -81,7 +81,7 @@ class _Summary:
     help="Inferences at the same time: more frames a second, not less latency. [default: 1]",
 )
 @click.option("--threshold", type=float, help="Judge by this threshold instead of the bundle's.")
-@click.option("--save", "folder", type=click.Path(path_type=Path), help="Write overlays into this folder.")
+@click.option("--save", "folder", type=PATH, help="Write overlays into this folder.")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @click.option("--no-prove", is_flag=True, help="Do not replay the parity pack on a device new to the bundle.")
 @click.option(

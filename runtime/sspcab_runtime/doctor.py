@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from sspcab_edge import __version__
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import PATH, common_options, json_option
 from sspcab_edge.errors import EngineError, OptionError
 from sspcab_edge.installing import install_command
 from sspcab_runtime.cache import cache_folder, write_atomically
@@ -197,7 +197,7 @@ def _cache_line(report: Report) -> str:
 
 
 @click.command("doctor")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=PATH)
 @click.option(
     "--device-report",
     "on_device",

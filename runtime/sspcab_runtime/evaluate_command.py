@@ -8,7 +8,7 @@ from typing import get_args
 import click
 import msgspec
 
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import PATH, common_options, json_option
 from sspcab_edge.datasets import LAYOUTS, read_dataset
 from sspcab_edge.errors import OptionError
 from sspcab_edge.manifest import Precision, Target
@@ -34,8 +34,8 @@ __all__ = ["command"]
 
 
 @click.command("evaluate")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
+@click.argument("dataset", type=PATH)
 @click.option(
     "--layout",
     type=click.Choice([*LAYOUTS, *VIDEO_LAYOUTS]),
@@ -43,7 +43,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--tracks",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Videos: folder with <video>.txt of anomalous regions by track. [default: from masks]",
 )
 @click.option(
@@ -54,7 +54,7 @@ __all__ = ["command"]
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Write report.json, report.md and worst_cases.png into this folder.",
 )
 @click.option("--force", is_flag=True, help="Replace files in the output folder that are no earlier report.")

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from sspcab_edge.bundle import Bundle, replace_manifest
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import PATH, common_options, json_option
 from sspcab_edge.datasets import read_normal_images
 from sspcab_edge.decision import (
     DEFAULT_FALSE_ALARM_RATE,
@@ -23,6 +23,7 @@ from sspcab_edge.decision import (
 )
 from sspcab_edge.errors import GateError, OptionError
 from sspcab_edge.front_end_spec import VIDEO_KINDS
+from sspcab_edge.local_path import local_path
 from sspcab_edge.manifest import Decision, Manifest
 from sspcab_edge.protocols import Source
 from sspcab_runtime.attestation import record_attestation
@@ -31,7 +32,7 @@ from sspcab_runtime.engines.table import ENGINES
 from sspcab_runtime.pipeline import Failure
 from sspcab_runtime.progress import Progress
 from sspcab_runtime.replay import judge_replay, replay
-from sspcab_runtime.sources import open_source
+from sspcab_runtime.sources.files import open_path
 from sspcab_runtime.sources.films import find_films
 from sspcab_runtime.sources.pictures import Pictures
 from sspcab_runtime.tables import number, table
@@ -83,7 +84,7 @@ def fit(
         raise OptionError("give a folder of normal pictures (or videos), or a threshold")
     with Detector.open(bundle_path, backend=backend, threads=threads, prove=False) as detector:
         bundle, artifact = detector.bundle, detector.artifact
-        sources = () if folder is None else _sources(bundle.manifest, Path(folder))
+        sources = () if folder is None else _sources(bundle.manifest, local_path(folder))
         compared = replay(bundle, artifact, detector.engine)
         scores = normal_scores(detector, sources, progress)
         decision = _decide(scores, rate, quantile, threshold)
@@ -143,7 +144,7 @@ def normal_scores(
 def _sources(manifest: Manifest, folder: Path) -> list[Callable[[], Source]]:
     """What the bundle's front-end looks at: all pictures as one source, or every video."""
     if manifest.front_end.kind in VIDEO_KINDS:
-        return [partial(open_source, str(film)) for film in find_films(folder)]
+        return [partial(open_path, film) for film in find_films(folder)]
     images = read_normal_images(folder)
     for note in images.notes:
         _LOG.warning("%s", note)
@@ -162,8 +163,8 @@ def _decide(
 
 
 @click.command("fit")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
+@click.argument("folder", metavar="[DIR]", required=False, type=PATH)
 @click.option(
     "--false-alarm-rate",
     "rate",

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import PATH, common_options, json_option
 from sspcab_edge.front_end_spec import Registration
 from sspcab_edge.manifest import Decision, Manifest, Rounding
 from sspcab_edge.ports import Port
@@ -168,7 +168,7 @@ def _files(manifest: Manifest) -> str:
 
 
 @click.command("inspect")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @json_option
 @common_options
 def command(bundle: Path, as_json: bool) -> None:

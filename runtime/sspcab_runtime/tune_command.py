@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import PATH, common_options, json_option
 from sspcab_edge.manifest import Precision
 from sspcab_runtime.engines.table import ENGINES
 from sspcab_runtime.progress import Progress
@@ -22,7 +22,7 @@ __all__ = ["command", "setting_json", "settings_table"]
 
 
 @click.command("tune")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @click.option(
     "--objective",
     type=click.Choice(get_args(Objective)),

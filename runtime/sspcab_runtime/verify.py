@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import PATH, common_options, json_option
 from sspcab_edge.errors import EngineError, GateError, MissingPackageError
 from sspcab_edge.manifest import Artifact, Parity
 from sspcab_edge.parity import shortfalls
@@ -114,7 +114,7 @@ def _missing(artifact: Artifact, backend: str) -> MissingPackageError:
 
 
 @click.command("verify")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @click.option(
     "--backend",
     "backends",

@@ -22,7 +22,7 @@ from sspcab_edge.region_metrics import RegionScores, VideoRegions, region_scores
 from sspcab_edge.video_metrics import macro_auroc, micro_auroc
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.pipeline import Failure
-from sspcab_runtime.sources import open_source
+from sspcab_runtime.sources.files import open_path
 from sspcab_runtime.video_datasets import LabelledVideo
 
 __all__ = [
@@ -215,7 +215,7 @@ def _judged(
     objects: _Objects = [()] * count
     any_objects, size, last = False, (0, 0), -1
     detector.front_end.reset()
-    with closing(open_source(str(video.path))) as source, closing(detector.stream(source)) as results:
+    with closing(open_path(video.path)) as source, closing(detector.stream(source)) as results:
         for result in results:
             if isinstance(result, Failure):
                 raise result.error

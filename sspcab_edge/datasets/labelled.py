@@ -20,6 +20,7 @@ from sspcab_edge.datasets.names import (
     is_train_name,
 )
 from sspcab_edge.errors import OptionError, PictureError
+from sspcab_edge.local_path import local_path
 from sspcab_edge.printable import printable
 
 __all__ = ["LAYOUTS", "Category", "Dataset", "LabelledImage", "Layout", "read_dataset"]
@@ -145,7 +146,7 @@ def read_dataset(folder: str | Path, layout: str | None = None) -> Dataset:
         PictureError: No folder, no layout fits, or no images; or there are masks, but some anomalous image
             has none of its own.
     """
-    root = Path(folder)
+    root = local_path(folder)
     if layout is not None and layout not in LAYOUTS:
         raise OptionError(f"unknown layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
     try:

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -38,6 +39,16 @@ def test_the_function_takes_the_fields_as_its_arguments() -> None:
     assert parameters["float_budget"].default == ExportOptions().float_budget == 8
     with pytest.raises(TypeError, match="unexpected keyword argument 'calibratoin'"):
         export("model.pt", calibratoin="good", output="bundle")  # type: ignore[call-arg]
+
+
+def test_paths_are_read_as_all_commands_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = [one for one in DECLARED if one.is_path]
+    assert {"calibration", "validation", "training", "output", "mask", "reference"} <= {
+        one.field for one in paths
+    }
+    for one in paths:
+        assert one.kind.convert("file://~/our%20images", None, None) == Path("/home/me/our images")
 
 
 @pytest.mark.parametrize("kind", DECLARING)

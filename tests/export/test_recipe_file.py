@@ -167,7 +167,7 @@ def test_no_recipe_at_all(tmp_path: Path, content: bytes) -> None:
         read_recipe(tmp_path)
 
 
-@pytest.mark.parametrize("leads", ["../outside", "/etc", "inside/../../outside", "link"])
+@pytest.mark.parametrize("leads", ["../outside", "/etc", "~", "inside/../../outside", "link"])
 def test_a_path_outside_has_to_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leads: str) -> None:
     folder = tmp_path / "project"
     (folder / "inside").mkdir(parents=True)

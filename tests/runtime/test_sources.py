@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sspcab_edge.errors import EdgeError, MissingPackageError, PictureError, SourceError
+from sspcab_edge.datasets import read_dataset
+from sspcab_edge.errors import EdgeError, MissingPackageError, OptionError, PictureError, SourceError
 from sspcab_edge.protocols import Frame
+from sspcab_runtime.fit import fit
 from sspcab_runtime.sources import SOURCES, open_source
 
 Pixels = npt.NDArray[np.uint8]
@@ -141,7 +143,7 @@ def test_pictures_that_are_none(tmp_path: Path, content: bytes, message: str) ->
     [
         ("ftp://camera/1", SourceError, "expected a path, or one of file://, images://, rtsp://"),
         ("/nowhere/at/all", SourceError, "/nowhere/at/all does not exist, expected a picture, a folder"),
-        ("file://host/x.png", SourceError, "names the host 'host': write file:///absolute/path"),
+        ("file://host/x.png", OptionError, "names the host 'host': write file:///absolute/path"),
         ("/dev/null", SourceError, "is neither a file nor a folder"),
         ("images:///nowhere", PictureError, "/nowhere is not a folder of images"),
     ],
@@ -154,6 +156,23 @@ def test_uris_that_name_nothing(uri: str, kind: type[EdgeError], message: str) -
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="holds no images"):
         open_source(str(tmp_path))
+
+
+def test_homes_and_escapes_are_read_in_one_way(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder.rename(tmp_path / "our images 100%25")
+    named = (
+        "~/our images 100%25",
+        "images://~/our%20images%20100%2525",
+        f"file://{tmp_path}/our images 100%2525",
+    )
+    for uri in named:
+        assert len(read_all(uri)) == 12
+        assert fit(bundle_path, uri, threshold=0.5).manifest.decision.normal is not None
+        with pytest.raises(PictureError, match="our images 100%25 does not have the layout mvtec"):
+            read_dataset(uri, "mvtec")
 
 
 def test_every_scheme_of_the_table_opens(folder: Path) -> None:

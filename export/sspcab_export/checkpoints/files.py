@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sspcab_edge.errors import CheckpointError
+from sspcab_edge.local_path import local_path
 
 __all__ = [
     "CHECKPOINT_SUFFIXES",
@@ -37,7 +38,7 @@ def checkpoint_files(given: Sequence[str | Path]) -> tuple[Path, ...]:
         raise CheckpointError("no checkpoint given")
     files: list[Path] = []
     for name in given:
-        path = Path(name)
+        path = local_path(name)
         if path.is_dir():
             files.extend(_in_folder(path))
         elif path.is_file():
@@ -56,7 +57,7 @@ def bundle_beside(given: Sequence[str | Path], files: Sequence[Path]) -> Path:
         given: What the user named; a folder's own name is the stem.
         files: Those of the checkpoint; the stem is the shortest, which DRAEM's pair shares.
     """
-    named = Path(given[0])
+    named = local_path(given[0])
     shared = min((path.stem for path in files), key=len)
     stem = shared.rstrip("_") or shared
     if len(given) == 1 and named.is_dir():

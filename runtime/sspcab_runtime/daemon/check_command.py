@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from sspcab_edge.bundle import Bundle
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import LocalPath, common_options, json_option
+from sspcab_edge.local_path import local_path
 from sspcab_runtime.daemon.config import Config
 from sspcab_runtime.daemon.config_file import read_config
 from sspcab_runtime.daemon.secrets import read_secret
@@ -17,7 +18,7 @@ __all__ = ["check"]
 
 
 @click.command("check")
-@click.option("--config", "path", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--config", "path", type=LocalPath(dir_okay=False), required=True)
 @json_option
 @common_options
 def check(path: Path, as_json: bool) -> None:
@@ -28,7 +29,9 @@ def check(path: Path, as_json: bool) -> None:
     config = read_config(path)
     for reference in _secrets(config):
         read_secret(reference)
-    bundles = {name: Bundle.open(path.parent / table.path) for name, table in config.bundles.items()}
+    bundles = {
+        name: Bundle.open(path.parent / local_path(table.path)) for name, table in config.bundles.items()
+    }
     armed = {
         name: camera.alarm.threshold is not None
         or bundles[camera.bundle].manifest.decision.threshold is not None

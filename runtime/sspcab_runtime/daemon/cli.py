@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sspcab_edge.command import LazyGroup, common_options, run
+from sspcab_edge.command import LazyGroup, LocalPath, common_options, run
 
 __all__ = ["VERBS", "group", "main"]
 
@@ -41,7 +41,7 @@ group = common_options(
         params=[
             click.Option(
                 ["--config"],
-                type=click.Path(path_type=Path, dir_okay=False),
+                type=LocalPath(dir_okay=False),
                 help="The configuration, edge.toml: run until SIGTERM; SIGHUP opens the bundles again.",
             ),
             click.Option(["--log-json"], is_flag=True, help="Log lines as JSON."),

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sspcab_edge.errors import ConfigError, EdgeError
+from sspcab_edge.local_path import local_path
 from sspcab_runtime.daemon.addresses import is_loopback, split_listen
 from sspcab_runtime.daemon.config import Config, ModbusConfig, MqttConfig, MqttTriggerConfig, WebhookConfig
 from sspcab_runtime.daemon.config_lines import find_line
@@ -173,7 +174,7 @@ def _check(config: Config, path: Path, text: str) -> None:
 
     if not config.cameras:
         refuse([], "there are no cameras: add a table [cameras.NAME]")
-    files = path.parent / (config.files or ".")
+    files = path.parent / local_path(config.files or ".")
     for name, camera in config.cameras.items():
         at = ["cameras", name]
         check([*at, "source"], partial(camera_address, camera.source, files))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from sspcab_edge.command import common_options
+from sspcab_edge.command import PATH, common_options
 from sspcab_edge.errors import OptionError, OutputError
 from sspcab_runtime.cache import write_atomically
 from sspcab_runtime.sources.camera_address import camera_address
@@ -54,16 +54,12 @@ path = "{state}/events.jsonl"
 
 
 @click.command("install")
-@click.option(
-    "--bundle", type=click.Path(path_type=Path), default=Path("/var/lib/sspcab/bundle"), show_default=True
-)
+@click.option("--bundle", type=PATH, default=Path("/var/lib/sspcab/bundle"), show_default=True)
 @click.option("--camera", default="rtsp://192.168.1.10/stream", show_default=True, help="Its address.")
 @click.option("--allow", multiple=True, metavar="NETWORK", help="Networks of cameras and broker; repeats.")
 @click.option("--jetson", is_flag=True, help="Add the drop-in for a Jetson's GPU and cameras.")
 @click.option("--v4l2", is_flag=True, help="Add the drop-in for USB cameras.")
-@click.option(
-    "--root", type=click.Path(path_type=Path), default=Path("/"), show_default=True, help="Write below it."
-)
+@click.option("--root", type=PATH, default=Path("/"), show_default=True, help="Write below it.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written.")
 @common_options

@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import LocalPath, common_options, json_option
 from sspcab_edge.errors import EdgeError, OptionError, PictureError
 from sspcab_edge.learning import Learned, NotEnough, learn_threshold
+from sspcab_edge.local_path import local_path
 from sspcab_edge.protocols import Source
 from sspcab_runtime.daemon.config import CameraConfig
 from sspcab_runtime.daemon.config_file import read_config
@@ -31,7 +32,7 @@ _NOT_ENOUGH = 3
 
 
 @click.command("learn")
-@click.option("--config", "path", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--config", "path", type=LocalPath(dir_okay=False), required=True)
 @click.option("--camera", required=True, help="Name of the camera in the configuration.")
 @click.option("--source", help="Footage to learn from instead of the camera: a video or a folder.")
 @click.option("--minutes", type=click.FloatRange(min=0.01), default=60.0, show_default=True)
@@ -67,8 +68,10 @@ def learn(
     folder = path.resolve().parent
     bundle = config.bundles[table.bundle]
     scores: list[float] = []
-    with Detector.open(folder / bundle.path, backend=bundle.backend, precision=bundle.precision) as detector:
-        footage = _open(table, folder / (config.files or "."), source)
+    with Detector.open(
+        folder / local_path(bundle.path), backend=bundle.backend, precision=bundle.precision
+    ) as detector:
+        footage = _open(table, folder / local_path(config.files or "."), source)
         at_bit_depth(footage, detector.bundle.manifest.preprocess.bit_depth)
         try:
             seconds = _judge(detector, footage, minutes * 60, scores)

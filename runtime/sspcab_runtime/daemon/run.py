@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sspcab_edge.errors import OutputError
+from sspcab_edge.local_path import local_path
 from sspcab_runtime.daemon.config import Config
 from sspcab_runtime.daemon.config_file import read_config
 from sspcab_runtime.daemon.evidence import EvidenceKeeper
@@ -51,7 +52,7 @@ def run_daemon(path: Path, *, as_json: bool = False, level: int = logging.INFO) 
     """
     config = read_config(path)
     base = path.resolve().parent
-    state = (base / config.state).resolve()
+    state = (base / local_path(config.state)).resolve()
     redactor = Redactor()
     secrets = _reader(redactor)
     set_up_logs(redactor, as_json=as_json, level=level)
@@ -127,7 +128,7 @@ def _open_doors(
         control = None if web.control is None else secrets(web.control)
         tls = None
         if web.certificate is not None and web.key is not None:
-            tls = (base / web.certificate, Path(web.key.removeprefix("file:")))
+            tls = (base / local_path(web.certificate), local_path(web.key.removeprefix("file:")))
         server = WebServer(web, observation, token, control, tls, triggered)
         server.start()
         closing.callback(server.stop, _OTHERS_S)

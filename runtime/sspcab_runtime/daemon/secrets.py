@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from sspcab_edge.errors import ConfigError
+from sspcab_edge.local_path import local_path
 
 __all__ = ["make_token", "read_secret"]
 
@@ -32,7 +33,7 @@ def read_secret(reference: str) -> str:
             raise ConfigError(f"there is no credential {name!r}: give it with LoadCredential= in the unit")
         return _read(Path(folder) / name, reference)
     if kind == "file":
-        return _read(Path(name), reference)
+        return _read(local_path(name), reference)
     raise ConfigError("a secret is file:PATH, credential:NAME or env:NAME")
 
 

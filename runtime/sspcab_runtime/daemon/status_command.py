@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from sspcab_edge.command import common_options, json_option
+from sspcab_edge.command import LocalPath, common_options, json_option
 from sspcab_edge.errors import ConfigError, SourceError
 from sspcab_runtime.daemon.addresses import split_listen
 from sspcab_runtime.daemon.config import Config
@@ -23,7 +23,7 @@ _NOT_READY = 3
 
 
 @click.command("status")
-@click.option("--config", "path", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--config", "path", type=LocalPath(dir_okay=False), required=True)
 @json_option
 @common_options
 @click.pass_context

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from sspcab_edge.local_path import local_path
 from sspcab_edge.protocols import Verdict
 from sspcab_runtime.daemon.alarms import AlarmClosed, AlarmOpened, CameraAlarms
 from sspcab_runtime.daemon.announcing import Announcer
@@ -89,12 +90,12 @@ class Supervisor:
         self._reaped_s = 0.0
         self.stopping = False
         self.turned_s = time.monotonic()
-        files = str((base / (config.files or ".")).resolve())
+        files = str((base / local_path(config.files or ".")).resolve())
         watched = Counter(camera.bundle for camera in config.cameras.values())
         self.bundles = {
             name: ServedBundle(
                 name,
-                str((base / table.path).resolve()),
+                str((base / local_path(table.path)).resolve()),
                 msgspec.structs.replace(table, batch=min(table.batch, watched[name])),
                 self.loop,
                 Waits(WORKER_STEPS_S, self._chance),

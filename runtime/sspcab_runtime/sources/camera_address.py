@@ -13,6 +13,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from sspcab_edge.errors import OptionError
+from sspcab_edge.local_path import local_path
+from sspcab_edge.printable import printable
 
 __all__ = ["SCHEMES", "CameraAddress", "camera_address"]
 
@@ -106,16 +108,13 @@ def _network(source: str, scheme: str) -> CameraAddress:
 def _file(source: str, files: Path | None) -> CameraAddress:
     if source.startswith(("-", "|")) or "\\" in source:
         raise OptionError("a camera's file begins with '-' or '|', or has a backslash")
-    name = source
-    if source.lower().startswith("file://"):
-        parts = urlsplit(source)
-        if parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
-            raise OptionError("a camera's file is file:///absolute/path, or a path")
-        name = parts.path
-    path = (Path(name) if files is None else files / name).resolve()
+    name = local_path(source)
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in str(name)):
+        raise OptionError("a camera's file has control characters in its name")
+    path = (name if files is None else files / name).resolve()
     if files is not None and not path.is_relative_to(files.resolve()):
-        raise OptionError(f"{name} lies outside of {files}, where the files of cameras are")
-    return CameraAddress("file", str(path), file=path)
+        raise OptionError(f"{printable(name)} lies outside of {files}, where the files of cameras are")
+    return CameraAddress("file", printable(path), file=path)
 
 
 def _gst(source: str) -> CameraAddress:

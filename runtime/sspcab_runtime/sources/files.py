@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from sspcab_edge.datasets import list_images
 from sspcab_edge.errors import SourceError
+from sspcab_edge.local_path import local_path
 from sspcab_edge.preprocess import PICTURE_SUFFIXES
+from sspcab_edge.printable import printable
 from sspcab_edge.protocols import Source
 from sspcab_runtime.sources.pictures import Pictures
 from sspcab_runtime.sources.video import Video
 
-__all__ = ["open_file", "open_images"]
-
-_IMAGES = "images://"
+__all__ = ["open_file", "open_images", "open_path"]
 
 
 def open_file(uri: str) -> Source:
     """A picture (told by its suffix), a folder of pictures, or a video; by path or as ``file:///path``.
 
     Raises:
+        OptionError: It names another host.
         SourceError: Nothing is there, or it is a video that cannot be opened.
         PictureError: A folder holds no pictures.
         MissingPackageError: It is a video, and PyAV is not installed.
     """
-    path = _path(uri)
+    return open_path(local_path(uri), uri)
+
+
+def open_path(path: Path, uri: str | None = None) -> Source:
+    """As :func:`open_file`, of a path that is known to be one; ``uri`` is how it was named, where otherwise.
+
+    Raises:
+        SourceError, PictureError, MissingPackageError: As there.
+    """
+    uri = str(path) if uri is None else uri
     if path.is_dir():
         return Pictures(uri, list_images(path).paths)
     if not path.exists():
-        raise SourceError(f"{path} does not exist, expected a picture, a folder of pictures or a video")
+        raise SourceError(
+            f"{printable(path)} does not exist, expected a picture, a folder of pictures or a video"
+        )
     if not path.is_file():
-        raise SourceError(f"{path} is neither a file nor a folder")
+        raise SourceError(f"{printable(path)} is neither a file nor a folder")
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return Pictures(uri, [path])
     return Video(uri, path)
@@ -43,13 +54,4 @@ def open_images(uri: str) -> Source:
     Raises:
         PictureError: The folder does not exist or holds no pictures.
     """
-    return Pictures(uri, list_images(Path(uri[len(_IMAGES) :])).paths)
-
-
-def _path(uri: str) -> Path:
-    if not uri.lower().startswith("file://"):
-        return Path(uri)
-    parts = urlsplit(uri)
-    if parts.netloc not in ("", "localhost"):
-        raise SourceError(f"{uri} names the host {parts.netloc!r}: write file:///absolute/path, or a path")
-    return Path(unquote(parts.path))
+    return Pictures(uri, list_images(local_path(uri)).paths)

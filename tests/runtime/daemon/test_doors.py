@@ -178,6 +178,8 @@ HOSTILE = [
     "x" * 5000,
     "file://host/x",
     "file:///x?y",
+    "file:///x%0ay",
+    "file:///x%00y",
     "HTTP://user:pw@x/",
     "images:///etc",
 ]
@@ -195,7 +197,7 @@ def test_hosts_of_composed_networks_have_underscores(tmp_path: Path, host: str) 
     assert camera_address(f"rtsp://{host}:554/x", tmp_path).host == host
 
 
-def test_addresses_that_are_fine(tmp_path: Path) -> None:
+def test_addresses_that_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "film.mp4").touch()
     found = camera_address("rtsp://camera.local:8554/a/b?c=1", tmp_path)
     assert (found.host, found.port, found.path) == ("camera.local", 8554, "/a/b?c=1")
@@ -208,9 +210,15 @@ def test_addresses_that_are_fine(tmp_path: Path) -> None:
         "!",
         "identity",
     )
+    assert camera_address(f"file://{tmp_path}/line%201.mp4", tmp_path).file == tmp_path / "line 1.mp4"
+    assert camera_address("100%25.mp4", tmp_path).file == tmp_path / "100%25.mp4"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert camera_address("~/film.mp4", tmp_path).file == tmp_path / "film.mp4"
+    assert camera_address("file://~/film.mp4", None).file == tmp_path / "film.mp4"
     (tmp_path / "link").symlink_to("/etc/passwd")
-    with pytest.raises(OptionError, match="outside"):
-        camera_address("link", tmp_path)
+    for name in ("link", "~/../x", "file:///%2e%2e/x"):
+        with pytest.raises(OptionError, match="outside"):
+            camera_address(name, tmp_path)
 
 
 def test_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sspcab_edge.local_path import local_path
 from sspcab_runtime.daemon.config import JsonLinesConfig
 from sspcab_runtime.daemon.events import Event, encode_event
 from sspcab_runtime.daemon.sinks.base import SinkDown
@@ -21,7 +22,7 @@ class JsonLinesSink:
     def __init__(
         self, name: str, config: JsonLinesConfig, secrets: Callable[[str], str], base: Path, state: Path
     ) -> None:
-        self._path = base / config.path
+        self._path = base / local_path(config.path)
         self._most = config.max_mb * 2**20
         self._fd = -1
 
