@@ -1,9 +1,11 @@
-"""``sspcab-run``: verdicts for a picture, a folder of pictures or a video."""
+"""``sspcab-run``: verdicts for pictures, folders of pictures, videos or a camera."""
 
 from __future__ import annotations
 
+import sys
 import time
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -16,13 +18,13 @@ from sspcab_edge.command import PATH, common_options, json_option, run
 from sspcab_edge.errors import OptionError, PictureError
 from sspcab_edge.manifest import Precision
 from sspcab_edge.printable import one_line, printable
-from sspcab_edge.protocols import Source
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
 from sspcab_runtime.overlay import heat_range
 from sspcab_runtime.pipeline import Failure, Result
 from sspcab_runtime.progress import Progress
 from sspcab_runtime.saving import OverlayFolder
+from sspcab_runtime.several import judge_several, named_sources
 from sspcab_runtime.sources import open_source
 from sspcab_runtime.tables import apart
 
@@ -33,13 +35,19 @@ _NAME = "sspcab-run"
 
 @dataclass(slots=True)
 class _Summary:
-    """What a run adds up to."""
+    """What a run adds up to.
+
+    Attributes:
+        unit: What could not be judged, in words.
+        named: Whether lines name the source of a frame, as there are several.
+    """
 
     started_s: float
     latencies_ms: list[float] = field(default_factory=list)
     anomalous: int = 0
     failed: int = 0
     unit: str = "pictures"
+    named: bool = False
 
     def count(self, result: Result) -> None:
         self.latencies_ms.append(result.latency_ms)
@@ -47,7 +55,7 @@ class _Summary:
 
     def count_failure(self, failure: Failure) -> None:
         self.failed += 1
-        if failure.path is None:
+        if failure.path is None and not self.named:
             self.unit = "frames"
 
     def line(self) -> str:
@@ -63,7 +71,7 @@ class _Summary:
 
 @click.command("sspcab-run")
 @click.argument("bundle", type=PATH)
-@click.argument("source")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
     "--backend",
     type=click.Choice(list(ENGINES)),
@@ -94,7 +102,7 @@ class _Summary:
 @common_options
 def command(
     bundle: Path,
-    source: str,
+    sources: tuple[str, ...],
     backend: str | None,
     precision: str | None,
     threads: int | None,
@@ -107,15 +115,19 @@ def command(
     no_tuned: bool,
     as_json: bool,
 ) -> None:
-    """Judge every frame of SOURCE with the detector in BUNDLE, a line each.
+    """Judge every frame of every SOURCE with the detector in BUNDLE, a line each.
 
-    SOURCE is a picture, a folder of pictures, a video, or a URI (file://, images://). Results go to stdout,
+    SOURCE is a picture, a folder of pictures, a video, a URI (file://, images://), or - for a list of them on
+    standard input, one a line or separated by NUL bytes; a camera is the only SOURCE. Results go to stdout,
     everything else to stderr. A picture that cannot be decoded, or does not show the scene that the bundle
-    was made for, does not stop the others; the exit status is then 1.
+    was made for, and a SOURCE of several that cannot be opened do not stop the others; the exit status is
+    then 1.
     """
     if threshold is not None and not np.isfinite(threshold):
         raise OptionError(f"--threshold is {threshold}, expected a finite number")
-    with closing(open_source(source)) as frames, Progress(_NAME) as progress:
+    names = named_sources(sources, sys.stdin.buffer.read)
+    with ExitStack() as opened, Progress(_NAME) as progress:
+        alone = opened.enter_context(closing(open_source(names[0]))) if len(names) == 1 else None
         detector = Detector.open(
             bundle,
             backend=backend,
@@ -130,24 +142,28 @@ def command(
         )
         with detector:
             heat = heat_range(detector.bundle.manifest.decision, detector.threshold)
-            overlays = None if folder is None else OverlayFolder(folder, heat)
-            _judge(detector, frames, source, overlays, limit, as_json, progress)
+            overlays = None if folder is None else OverlayFolder(folder, heat, numbered=alone is None)
+            if alone is not None:
+                _judge(detector.stream(alone), alone.count, overlays, limit, as_json, progress)
+            else:
+                several = _Summary(time.perf_counter(), unit="pictures, frames and sources", named=True)
+                _judge(judge_several(detector, names), None, overlays, limit, as_json, progress, several)
 
 
 def _judge(
-    detector: Detector,
-    frames: Source,
-    uri: str,
+    judged: Generator[Result | Failure, None, None],
+    count: int | None,
     overlays: OverlayFolder | None,
     limit: int | None,
     as_json: bool,
     progress: Progress,
+    summary: _Summary | None = None,
 ) -> None:
     """Print a line per frame; sum up on stderr, also when the source is lost on the way."""
-    summary = _Summary(time.perf_counter())
+    summary = summary or _Summary(time.perf_counter())
     conversions: set[str] = set()
     try:
-        with closing(detector.stream(frames)) as results:
+        with closing(judged) as results:
             for done, result in enumerate(results, start=1):
                 progress.clear()
                 if isinstance(result, Failure):
@@ -156,12 +172,12 @@ def _judge(
                 else:
                     summary.count(result)
                     _say_conversion(result, conversions)
-                    click.echo(_json_line(result, uri) if as_json else _line(result))
+                    click.echo(_json_line(result) if as_json else _line(result, summary.named))
                     if overlays is not None:
                         overlays.save(result)
                 if done == limit:
                     break
-                progress.update(done, frames.count, "frames")
+                progress.update(done, count, "frames")
     finally:
         progress.clear()
         click.echo(f"{_NAME}: {summary.line()}", err=True)
@@ -170,10 +186,8 @@ def _judge(
             if sheet is not None:
                 click.echo(f"{_NAME}: {sheet}", err=True)
     if summary.failed:
-        judged = len(summary.latencies_ms)
-        raise PictureError(
-            f"{summary.failed} of {summary.failed + judged} {summary.unit} could not be judged"
-        )
+        of = summary.failed + len(summary.latencies_ms)
+        raise PictureError(f"{summary.failed} of {of} {summary.unit} could not be judged")
 
 
 def _say_conversion(result: Result, said: set[str]) -> None:
@@ -184,24 +198,26 @@ def _say_conversion(result: Result, said: set[str]) -> None:
         click.echo(f"{_NAME}: converting {converted} (first: {printable(result.frame.path or '')})", err=True)
 
 
-def _line(result: Result) -> str:
+def _line(result: Result, named: bool) -> str:
     verdict = result.verdict
     word = {True: "anomalous", False: "normal", None: "-"}[verdict.anomalous]
     score, threshold = apart(verdict.score, verdict.threshold)
     if verdict.score is None:
         score = "warming up"
     where = printable(result.frame.path) if result.frame.path else f"frame {result.frame.index}"
+    if named and not result.frame.path:
+        where = f"{printable(result.frame.source)} {where}"
     if verdict.objects is not None:
         where += f"  {len(verdict.objects)} objects"
         where += f" ({verdict.ignored} more ignored)" if verdict.ignored else ""
     return f"{word:<9}  score {score:<10}  threshold {threshold:<10}  {result.latency_ms:>8.1f} ms  {where}"
 
 
-def _json_line(result: Result, uri: str) -> str:
+def _json_line(result: Result) -> str:
     verdict = result.verdict
     plain = {
         "schema": 1,
-        "source": _text(uri),
+        "source": _text(result.frame.source),
         "index": result.frame.index,
         "path": None if result.frame.path is None else _text(result.frame.path),
         "score": verdict.score,

@@ -30,13 +30,18 @@ class OverlayFolder:
     Args:
         folder: Made where it does not exist.
         heat: For every overlay: see :func:`sspcab_runtime.overlay.heat_range`.
+        numbered: Whether files have the numbers of results instead of those of frames, and name the source,
+            as frames of several sources have the same numbers.
 
     Raises:
         OutputError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path, heat: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, folder: Path, heat: tuple[float, float] | None = None, *, numbered: bool = False
+    ) -> None:
         self.folder = folder
+        self._numbered = numbered
         self._heat = heat
         self._tiles: list[Tile] = []
         self._stride = 1
@@ -47,19 +52,20 @@ class OverlayFolder:
             raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
     def save(self, result: Result) -> Path:
-        """Write ``<index>_<name>.png``.
+        """Write ``<index>_<name>.png``; of a video ``<index>.png``, or of several ``<number>_<video>.png``.
 
         Raises:
             OutputError: It cannot be written.
         """
         frame = result.frame
         overlay = draw_overlay(frame.pixels, result.verdict, heat=self._heat)
-        name = f"{frame.index:06d}" if frame.path is None else f"{frame.index:06d}_{_short(frame.path)}"
-        path = self.folder / f"{name}.png"
+        named = frame.path or (frame.source if self._numbered else None)
+        number = f"{self._seen if self._numbered else frame.index:06d}"
+        path = self.folder / f"{number if named is None else f'{number}_{_short(named)}'}.png"
         _write_png(path, overlay)
-        caption = (
-            f"frame {frame.index}" if frame.path is None else printable("/".join(Path(frame.path).parts[-2:]))
-        )
+        caption = "" if named is None else printable("/".join(Path(named).parts[-2:]))
+        if frame.path is None:
+            caption = f"{caption} frame {frame.index}".lstrip()
         self._keep(Tile(thumbnail(overlay), caption))
         return path
 

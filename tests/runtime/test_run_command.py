@@ -227,7 +227,7 @@ def test_a_video_that_was_cut_off(command: Command, pristine: Path, film: Path) 
         (["{bundle}", "{folder}", "--save", "{bundle}/manifest.json"], 1, "cannot make the folder"),
         (["{bundle}", "{folder}", "--backend", "tpu"], 2, "'tpu' is not one of 'onnxruntime'"),
         (["{bundle}", "{folder}", "--threads", "0"], 2, "0 is not in the range x>=1"),
-        (["{bundle}"], 2, "Missing argument 'SOURCE'"),
+        (["{bundle}"], 2, "Missing argument 'SOURCE...'"),
     ],
 )
 def test_what_is_wrong_is_one_line(

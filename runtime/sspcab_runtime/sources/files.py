@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from sspcab_edge.datasets import list_images
@@ -35,13 +36,17 @@ def open_path(path: Path, uri: str | None = None) -> Source:
         SourceError, PictureError, MissingPackageError: As there.
     """
     uri = str(path) if uri is None else uri
-    if path.is_dir():
-        return Pictures(uri, list_images(path).paths)
-    if not path.exists():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
         raise SourceError(
             f"{printable(path)} does not exist, expected a picture, a folder of pictures or a video"
-        )
-    if not path.is_file():
+        ) from error
+    except OSError as error:
+        raise SourceError(f"{printable(path)} cannot be read: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        return Pictures(uri, list_images(path).paths)
+    if not stat.S_ISREG(mode):
         raise SourceError(f"{printable(path)} is neither a file nor a folder")
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return Pictures(uri, [path])

@@ -5,13 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from sspcab_edge.bit_depth import BitDepth
 from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import decode_picture
 from sspcab_edge.protocols import Frame, Source
 
-__all__ = ["Pictures", "at_bit_depth"]
+__all__ = ["Pictures", "ReadsImages", "at_bit_depth"]
+
+
+@runtime_checkable
+class ReadsImages(Protocol):
+    """A source that decodes image files."""
+
+    bit_depth: BitDepth
+    """How many bits are in use in files of 16 per channel."""
 
 
 def at_bit_depth(source: Source, bit_depth: BitDepth) -> Source:
@@ -19,7 +28,7 @@ def at_bit_depth(source: Source, bit_depth: BitDepth) -> Source:
 
     Cameras and videos give 8 bits already.
     """
-    if isinstance(source, Pictures):
+    if isinstance(source, ReadsImages):
         source.bit_depth = bit_depth
     return source
 

@@ -11,7 +11,7 @@ import re
 from sspcab_edge.errors import SourceError
 from sspcab_edge.protocols import Source
 
-__all__ = ["SOURCES", "open_source"]
+__all__ = ["SOURCES", "is_live", "open_source"]
 
 SOURCES: dict[str, str] = {
     "file": "sspcab_runtime.sources.files:open_file",
@@ -27,6 +27,13 @@ SOURCES: dict[str, str] = {
 """Scheme -> "module:function" that takes the whole URI and gives a Source. A URI without scheme is a path."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(gst):")
+_FILES = frozenset({"file", "images"})
+
+
+def is_live(uri: str) -> bool:
+    """Whether a URI names a camera, which has no end."""
+    name = _scheme(uri)
+    return name in SOURCES and name not in _FILES
 
 
 def open_source(uri: str) -> Source:
@@ -41,11 +48,15 @@ def open_source(uri: str) -> Source:
         PictureError: A folder holds no pictures.
         MissingPackageError: It is a video, and PyAV is not installed.
     """
-    scheme = _SCHEME.match(uri)
-    name = (scheme.group(1) or scheme.group(2)).lower() if scheme else "file"
+    name = _scheme(uri)
     if name not in SOURCES:
         known = ", ".join("gst:PIPELINE" if known == "gst" else f"{known}://" for known in SOURCES)
         raise SourceError(f"unknown source {uri!r}: expected a path, or one of {known}")
     module, function = SOURCES[name].split(":")
     source: Source = getattr(importlib.import_module(module), function)(uri)
     return source
+
+
+def _scheme(uri: str) -> str:
+    found = _SCHEME.match(uri)
+    return (found.group(1) or found.group(2)).lower() if found else "file"
