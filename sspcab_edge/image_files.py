@@ -26,6 +26,7 @@ __all__ = ["as_stored", "count_images", "lacks_end", "tiff_page", "with_other_en
 
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC5, 0xC9, 0xCD})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_APP2: Final = 0xE2
 _COEFFICIENTS: Final = 64
 _OTHER_END: Final = b"".join(bytes(range(16, 144)) + bytes((0xFF, 0xD0 + number)) for number in range(8))
 """Data and restarts that go on with a scan which wants more, and are passed over by one that does not."""
@@ -54,10 +55,10 @@ def lacks_end(data: bytes) -> bool:
 
 
 def count_images(data: bytes) -> int:
-    """How many images a file holds: pages of a TIFF, frames of an animated PNG or WebP, PGM files in one.
+    """How many images a file holds: pages of a TIFF, frames of an animated PNG or WebP, joined JPEG or PGM.
 
-    Smaller copies and masks that lie in a TIFF beside its image are none; nor are what phones put behind the
-    image of a JPEG.
+    Smaller copies and masks that lie in a TIFF beside its image are none; nor is what phones put behind the
+    image of a JPEG: previews, maps of depth and gain, films.
     """
     kind = file_kind(data)
     if kind == "TIFF":
@@ -66,6 +67,8 @@ def count_images(data: bytes) -> int:
         return _png_images(data)
     if kind == "WebP":
         return max(1, sum(name == b"ANMF" for name, _ in riff_chunks(data)))
+    if kind == "JPEG":
+        return _jpeg_images(data)
     return _pnm_images(data) if kind == "PGM or PPM" else 1
 
 
@@ -129,6 +132,26 @@ def _jpeg_is_whole(data: bytes) -> bool:
                 if bits & 15 == 0 and name in left:
                     left[name][first : last + 1] = [False] * len(left[name][first : last + 1])
     return False
+
+
+def _jpeg_images(data: bytes) -> int:
+    """Files of one size that follow each other, as a recording of Motion JPEG has them."""
+    images, first = 0, None
+    while data[:3] == b"\xff\xd8\xff":
+        end, size = None, None
+        for one in jpeg_segments(data):
+            if one.marker == _APP2 and one.content.startswith(b"MPF\0"):
+                return 1  # what follows is described there (CIPA DC-007)
+            if one.marker in _SEQUENTIAL | _PROGRESSIVE:
+                size = one.content[1:5]
+            if one.marker == END_OF_IMAGE:
+                end = one.place + 2
+        if end is None or (first is not None and size != first):
+            break
+        images, first = images + 1, size
+        data = data[end:].lstrip(b"\0\xff\r\n")
+        data = b"\xff" + data if data[:2] == b"\xd8\xff" else data
+    return max(1, images)
 
 
 def _png_images(data: bytes) -> int:

@@ -41,7 +41,10 @@ __all__ = [
     "resize",
 ]
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+PICTURE_SUFFIXES = frozenset(
+    {".bmp", ".dib", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tif", ".tiff", ".webp"}
+)
 _MAX_FILE_BYTES = 1024 * 1024 * 1024
 _MISSING = 128  # of JPEG: what coefficients of zero are
 _JPEG_FLAGS = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -130,10 +133,11 @@ def _decode(data: bytes, path: Path) -> npt.NDArray[Any]:
 def _ends_early(jpeg: bytes, raw: npt.NDArray[Any], path: Path) -> bool:
     """Whether the last scan stops before the image does, though the end of the image is marked.
 
-    Decoders give the same mid-grey for all that is missing. So an image whose last pixel is of it is decoded
-    again with more data at its end, which leave a whole one as it is.
+    Decoders give the same mid-grey for all that is missing. So an image whose last block is of it, away from
+    the blocks before, is decoded again with more data at its end, which leave a whole one as it is.
     """
-    return bool(np.all(raw[-1, -1] == _MISSING)) and not np.array_equal(
+    rows, columns = ((side - 1) % 8 // 2 + 1 for side in raw.shape[:2])
+    return bool(np.all(raw[-rows:, -columns:] == _MISSING)) and not np.array_equal(
         raw, _decode(with_other_end(jpeg), path)
     )
 

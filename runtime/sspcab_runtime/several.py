@@ -9,9 +9,9 @@ from typing import Literal
 
 from sspcab_edge.errors import OptionError, SourceError
 from sspcab_edge.local_path import local_path
-from sspcab_edge.preprocess import PICTURE_SUFFIXES
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.pipeline import Failure, Result
+from sspcab_runtime.sources.files import is_image
 from sspcab_runtime.sources.joined import UNOPENED, Joined, as_failure
 from sspcab_runtime.sources.table import is_live, open_source
 
@@ -90,7 +90,10 @@ def _kind(name: str) -> Literal["image", "folder", "film"]:
         return "image"
     if os.path.isdir(path):
         return "folder"
-    return "film" if os.path.isfile(path) and path.suffix.lower() not in PICTURE_SUFFIXES else "image"
+    try:
+        return "film" if os.path.isfile(path) and not is_image(path) else "image"
+    except (OSError, SourceError):
+        return "image"
 
 
 def _groups(names: Sequence[str], remembers: bool) -> Iterator[tuple[str, ...]]:

@@ -28,8 +28,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sspcab_edge.datasets import VIDEO_SUFFIXES, natural_key
+from sspcab_edge.datasets.files import is_system_entry
 from sspcab_edge.errors import MissingPackageError, PictureError
-from sspcab_runtime.sources.films import VIDEO_SUFFIXES
 
 __all__ = ["VIDEO_LAYOUTS", "LabelledVideo", "Regions", "read_videos", "regions_of_masks"]
 
@@ -102,7 +103,7 @@ def _find_avenue(folder: Path) -> _Found:
     videos = _folder(folder / "testing_videos", "avenue")
     masks = _folder(folder / "ground_truth_demo" / "testing_label_mask", "avenue")
     found: _Found = []
-    for path in sorted(p for p in videos.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
+    for path in _entries(videos):
         own = path.stem.lstrip("0") or "0"
         names = [f"{path.stem}.npy", f"{path.stem}_label.mat", f"{own}_label.mat", f"{own}.npy"]
         found.append((path, None, _first(masks, names, path)))
@@ -115,11 +116,18 @@ def _find_shanghaitech(folder: Path) -> _Found:
     labels = _folder(testing / "test_frame_mask", "shanghaitech")
     masks = testing / "test_pixel_mask"
     found: _Found = []
-    for path in sorted(p for p in frames.iterdir() if p.is_dir() or p.suffix.lower() in VIDEO_SUFFIXES):
+    for path in _entries(frames, folders=True):
         mask = masks / f"{path.stem}.npy"
         own = _first(labels, [f"{path.stem}.npy"], path)
         found.append((path, own, mask if mask.exists() else None))
     return found
+
+
+def _entries(folder: Path, *, folders: bool = False) -> list[Path]:
+    """Videos in a folder, and folders of frames where asked for, in natural order; none of the system's."""
+    own = (path for path in folder.iterdir() if not is_system_entry(path.name))
+    found = (path for path in own if path.suffix.lower() in VIDEO_SUFFIXES or (folders and path.is_dir()))
+    return sorted(found, key=lambda path: natural_key(path.name))
 
 
 VIDEO_LAYOUTS: dict[str, Callable[[Path], _Found]] = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,33 @@ from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import PICTURE_SUFFIXES
 from sspcab_edge.printable import printable
 
-__all__ = ["ImageFiles", "list_files", "list_images", "natural_key", "subfolders"]
+__all__ = [
+    "UNREAD_IMAGES",
+    "VIDEO_SUFFIXES",
+    "ImageFiles",
+    "is_system_entry",
+    "left_out",
+    "list_files",
+    "list_images",
+    "natural_key",
+    "subfolders",
+    "unread_files",
+]
+
+UNREAD_IMAGES: Final = frozenset(
+    {".arw", ".avif", ".bpg", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".fits", ".hdr", ".heic"}
+    | {".heif", ".hif", ".ico", ".j2k", ".jp2", ".jxl", ".mpo", ".nef", ".orf", ".pam", ".pcx"}
+    | {".pfm", ".psd", ".raf", ".ras", ".raw", ".rw2", ".svg", ".tga"}
+)
+"""Suffixes of images that are not read, or that decoders of videos read in part (a tile, a preview)."""
+
+VIDEO_SUFFIXES: Final = frozenset(
+    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4"}
+    | {".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
+)
+"""Suffixes of what is taken for videos in a folder."""
+
+_ANIMATIONS: Final = frozenset({".apng", ".gif"})
 
 _SYSTEM_ENTRIES: Final = frozenset(
     {
@@ -41,10 +68,12 @@ class ImageFiles:
     Attributes:
         paths: The files, in natural order of their paths.
         skipped: How many hidden and system entries were left out; a folder counts once.
+        unread: Images of kinds that are not read, and videos.
     """
 
     paths: tuple[Path, ...]
     skipped: int = 0
+    unread: tuple[Path, ...] = ()
 
 
 def list_images(folder: Path) -> ImageFiles:
@@ -57,12 +86,37 @@ def list_images(folder: Path) -> ImageFiles:
     """
     files, skipped = list_files(folder)
     found = tuple(path for path in files if path.suffix.lower() in PICTURE_SUFFIXES)
+    unread = _unread(files)
     if not found:
         beside = f"; {skipped} hidden or system entries were left out" if skipped else ""
+        beside += f"; {left_out(unread)}" if unread else ""
         raise PictureError(
             f"{printable(folder)} holds no images (looked for {', '.join(sorted(PICTURE_SUFFIXES))}){beside}"
         )
-    return ImageFiles(found, skipped)
+    return ImageFiles(found, skipped, unread)
+
+
+def unread_files(folder: Path) -> tuple[Path, ...]:
+    """Images below a folder of kinds that are not read, and videos.
+
+    Raises:
+        PictureError: The folder does not exist or cannot be read.
+    """
+    return _unread(list_files(folder)[0])
+
+
+def left_out(unread: Sequence[Path]) -> str:
+    """What is said of files that are not read: how many of which kind."""
+    kinds = Counter(path.suffix.lower() for path in unread)
+    return (
+        f"images of other kinds and videos left out: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}"
+    )
+
+
+def _unread(files: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(
+        path for path in files if path.suffix.lower() in UNREAD_IMAGES | VIDEO_SUFFIXES | _ANIMATIONS
+    )
 
 
 def list_files(folder: Path) -> tuple[tuple[Path, ...], int]:
@@ -88,13 +142,11 @@ def list_files(folder: Path) -> tuple[tuple[Path, ...], int]:
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in ``folder`` that are neither hidden nor the system's, in natural order."""
-    names = (
-        entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_system_entry(entry.name)
-    )
+    names = (entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_system_entry(entry.name))
     return sorted(names, key=natural_key)
 
 
-def _is_system_entry(name: str) -> bool:
+def is_system_entry(name: str) -> bool:
     """Whether a file or folder of this name belongs to a system and not to its user."""
     return name.startswith((".", "~$")) or name.lower() in _SYSTEM_ENTRIES
 
@@ -114,7 +166,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, list
     seen.add(identity)
     with os.scandir(folder) as entries:
         own = list(entries)
-    kept = [entry for entry in own if not _is_system_entry(entry.name)]
+    kept = [entry for entry in own if not is_system_entry(entry.name)]
     yield folder, [entry.name for entry in kept if entry.is_file()], len(own) - len(kept)
     for entry in kept:
         if entry.is_dir():

@@ -7,10 +7,10 @@ A new layout is one function that tells whether a folder has it, one that reads 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sspcab_edge.datasets.files import list_images, natural_key, subfolders
+from sspcab_edge.datasets.files import left_out, list_images, natural_key, subfolders, unread_files
 from sspcab_edge.datasets.masks import MaskFolder, mask_folders, read_mask, sort_out_masks
 from sspcab_edge.datasets.names import (
     is_anomalous_name,
@@ -72,6 +72,7 @@ class Dataset:
         categories: One or more.
         ignored: Folders that are no category although they lie beside some.
         skipped: How many hidden and system entries were left out.
+        unread: Images of kinds that are not read, and videos.
     """
 
     path: Path
@@ -79,6 +80,7 @@ class Dataset:
     categories: tuple[Category, ...]
     ignored: tuple[str, ...] = ()
     skipped: int = 0
+    unread: tuple[Path, ...] = ()
 
     @property
     def images(self) -> tuple[LabelledImage, ...]:
@@ -101,6 +103,8 @@ class Dataset:
             parts.insert(0, f"{len(self.categories)} categories")
         if self.skipped:
             parts.append(f"{self.skipped} hidden or system entries left out")
+        if self.unread:
+            parts.append(left_out(self.unread))
         if self.ignored:
             parts.append(f"folders not looked at: {', '.join(map(printable, self.ignored))}")
         return f"layout {self.layout}: {', '.join(parts)}"
@@ -152,7 +156,8 @@ def read_dataset(folder: str | Path, layout: str | None = None) -> Dataset:
     try:
         if not root.is_dir():
             raise PictureError(f"{printable(root)} is not a folder of labelled images")
-        return _recognised(root) if layout is None else LAYOUTS[layout].read(root)
+        found = _recognised(root) if layout is None else LAYOUTS[layout].read(root)
+        return replace(found, unread=unread_files(root))
     except OSError as error:
         where = printable(error.filename or root)
         raise PictureError(f"cannot read the folder {where}: {error.strerror}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sspcab_edge.datasets.files import list_images, subfolders
+from sspcab_edge.datasets.files import left_out, list_images, subfolders
 from sspcab_edge.datasets.masks import sort_out_masks
 from sspcab_edge.datasets.names import (
     is_anomalous_name,
@@ -30,12 +30,14 @@ class NormalImages:
         paths: The images, in natural order of their paths.
         masks: How many masks beside images were left out.
         skipped: How many hidden and system entries were left out.
+        unread: Images of kinds that are not read, and videos.
     """
 
     folder: Path
     paths: tuple[Path, ...]
     masks: int = 0
     skipped: int = 0
+    unread: tuple[Path, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -45,6 +47,8 @@ class NormalImages:
             said.append(f"{self.masks} masks in {printable(self.folder)} left out: they are no images")
         if self.skipped:
             said.append(f"{self.skipped} hidden or system entries in {printable(self.folder)} left out")
+        if self.unread:
+            said.append(f"{printable(self.folder)}: {left_out(self.unread)}")
         return tuple(said)
 
 
@@ -66,7 +70,7 @@ def read_normal_images(folder: Path) -> NormalImages:
     told = sort_out_masks(folder, found.paths, pairs=False)
     if not told.images:
         raise PictureError(f"{printable(folder)} holds masks and no images")
-    return NormalImages(folder, told.images, told.masks, found.skipped)
+    return NormalImages(folder, told.images, told.masks, found.skipped, found.unread)
 
 
 def _labelled(folder: Path) -> str | None:

@@ -432,6 +432,24 @@ def test_hidden_and_system_entries_are_skipped_and_counted(tree: Tree) -> None:
     assert normal.notes == (f"{len(SYSTEM)} hidden or system entries in {root / 'good'} left out",)
 
 
+OTHERS = ("a.heic", "b.HEIC", "c.avif", "d.gif", "e.mp4")
+
+
+def test_images_of_other_kinds_and_videos_are_named(tree: Tree) -> None:
+    said = "images of other kinds and videos left out: 2 .heic, 1 .avif, 1 .gif, 1 .mp4"
+    root = tree("good/000.png", "bad/001.png")
+    for name in (*OTHERS, "readme.txt"):
+        (root / "good" / name).touch()
+    assert [path.name for path in list_images(root / "good").unread] == list(OTHERS)
+    assert said in read_dataset(root).summary
+    assert read_normal_images(root / "good").notes == (f"{root / 'good'}: {said}",)
+    only = root.with_name("only")
+    (root / "good" / "000.png").unlink()
+    (root / "good").rename(only)
+    with pytest.raises(PictureError, match=rf"holds no images .*; {said}"):
+        list_images(only)
+
+
 def test_a_hidden_folder_that_is_given_itself_is_read(tree: Tree) -> None:
     assert len(list_images(tree("1.png", root=".hidden")).paths) == 1
     root = tree("._1.png", root="only")

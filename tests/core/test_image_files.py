@@ -91,7 +91,7 @@ def test_no_good_jpeg_is_refused(tmp_path: Path, pixels: Pixels, way: str, botto
         assert np.array_equal(
             decode_picture(path).pixels, np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), 1))[..., ::-1]
         )
-        path.write_bytes(data + TAILS[tail] + encoded(".jpg", pixels[:8, :8]))  # as the preview of a phone
+        path.write_bytes(data + TAILS[tail] + encoded(".jpg", pixels[:7, :9]))  # as the preview of a phone
         assert decode_picture(path).pixels.shape == (height, width, 3)
 
 
@@ -153,6 +153,27 @@ def test_pages_of_a_tiff_are_counted_and_copies_are_not(tmp_path: Path, pixels: 
         decode_picture(path)
     assert count_images(encoded(".tif", pixels)) == 1
     assert count_images(turned_tiff(pixels, 1, copy=True)) == 1
+
+
+@pytest.mark.parametrize("between", [b"", b"\0\0", b"\r\n", b"\xff\xff"])
+def test_a_recording_of_jpegs_is_not_its_first(tmp_path: Path, pixels: Pixels, between: bytes) -> None:
+    path = tmp_path / "camera.jpg"
+    one, two, small = encoded(".jpg", pixels), encoded(".jpg", pixels[::-1]), encoded(".jpg", pixels[:20])
+    for data, images in (
+        (one, 1),
+        (one + between + two, 2),
+        (one + between + two + between + one, 3),
+        (one + between + small, 1),
+        (one + between + two[:90], 1),
+        (one[:2] + b"\xff\xe2\0\x08MPF\0\0\0" + one[2:] + between + two, 1),
+    ):
+        assert count_images(data) == images
+        path.write_bytes(data)
+        if images == 1:
+            assert decode_picture(path).pixels.shape == (40, 60, 3)
+        else:
+            with pytest.raises(PictureError, match=rf"holds {images} images"):
+                decode_picture(path)
 
 
 def test_files_that_were_joined_are_counted(tmp_path: Path, pixels: Pixels) -> None:

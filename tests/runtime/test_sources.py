@@ -175,6 +175,58 @@ def test_homes_and_escapes_are_read_in_one_way(
             read_dataset(uri, "mvtec")
 
 
+def test_what_else_lies_in_a_folder_of_images_is_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(read_all(folder)) == 12
+    assert caplog.text == ""
+    for name in ("a.heic", "early/b.mp4"):
+        (folder / name).touch()
+    assert len(read_all(f"images://{folder}")) == 12
+    assert f"{folder}: images of other kinds and videos left out: 1 .heic, 1 .mp4" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["image", "image.jfif", "image.jpg_large", "image.1"])
+@pytest.mark.parametrize("kind", [".png", ".jpg", ".tif"])
+def test_an_image_is_one_whatever_its_name_says(folder: Path, tmp_path: Path, name: str, kind: str) -> None:
+    """As a video it would have other colours, and would lie as it is stored."""
+    pixels = cv2.imread(str(next(folder.rglob("*.png"))))
+    assert pixels is not None
+    assert cv2.imwrite(str(tmp_path / f"image{kind}"), pixels)
+    wanted = read_all(tmp_path / f"image{kind}")[0].pixels
+    (tmp_path / f"image{kind}").rename(tmp_path / name)
+    (frame,) = read_all(tmp_path / name)
+    assert frame.path == str(tmp_path / name)
+    assert np.array_equal(frame.pixels, wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("a.heic", b""), ("a.AVIF", b""), ("a.dng", b"II*\0"), ("a", b"\0\0\0\x1cftypheic")]
+)
+def test_still_images_are_not_taken_for_videos(tmp_path: Path, name: str, head: bytes) -> None:
+    (tmp_path / name).write_bytes(head + bytes(90))
+    with pytest.raises(SourceError, match="is an image of a kind that is not read: save it as PNG, TIFF or"):
+        open_source(str(tmp_path / name))
+
+
+def test_every_frame_of_a_gif_and_of_motion_jpeg_is_judged(folder: Path, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: no GIF to read")
+    images = [image.open(path).convert("RGB") for path in sorted(folder.rglob("*.png"))[:3]]
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=40)
+    assert len(read_all(tmp_path / "a.gif")) == 3
+    jpegs = b"".join(bytes(cv2.imencode(".jpg", np.asarray(one))[1]) for one in images)
+    (tmp_path / "a.mjpeg").write_bytes(jpegs)
+    assert len(read_all(tmp_path / "a.mjpeg")) == 3
+    (tmp_path / "recording").write_bytes(jpegs)
+    with pytest.raises(PictureError, match=r"recording holds 3 images .* none of them is judged"):
+        read_all(tmp_path / "recording")
+
+
+def test_names_that_cannot_be_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"xxx\.png cannot be read: File name too long"):
+        open_source(f"{tmp_path}/{'x' * 300}.png")
+
+
 def test_every_scheme_of_the_table_opens(folder: Path) -> None:
     for scheme in ("file", "images"):
         assert scheme in SOURCES

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 from pathlib import Path
+from typing import Final
 
-from sspcab_edge.datasets import list_images
+from sspcab_edge.datasets import UNREAD_IMAGES, left_out, list_images
 from sspcab_edge.errors import SourceError
+from sspcab_edge.image_chunks import file_kind
 from sspcab_edge.local_path import local_path
 from sspcab_edge.preprocess import PICTURE_SUFFIXES
 from sspcab_edge.printable import printable
@@ -14,7 +17,14 @@ from sspcab_edge.protocols import Source
 from sspcab_runtime.sources.pictures import Pictures
 from sspcab_runtime.sources.video import Video
 
-__all__ = ["open_file", "open_images", "open_path"]
+__all__ = ["is_image", "open_file", "open_images", "open_path"]
+
+_LOG = logging.getLogger(__name__)
+_STILL_BRANDS: Final = frozenset({b"avif", b"heic", b"heim", b"heis", b"heix", b"mif1"})
+"""Of files in the container of MP4: HEIF and AVIF with one image (ISO/IEC 23008-12)."""
+
+_MOTION_JPEG: Final = frozenset({".mjpeg", ".mjpg"})
+"""Videos that begin as JPEG files do."""
 
 
 def open_file(uri: str) -> Source:
@@ -38,25 +48,50 @@ def open_path(path: Path, uri: str | None = None) -> Source:
     uri = str(path) if uri is None else uri
     try:
         mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return _folder(uri, path)
+        if not stat.S_ISREG(mode):
+            raise SourceError(f"{printable(path)} is neither a file nor a folder")
+        return Pictures(uri, [path]) if is_image(path) else Video(uri, path)
     except FileNotFoundError as error:
         raise SourceError(
             f"{printable(path)} does not exist, expected a picture, a folder of pictures or a video"
         ) from error
     except OSError as error:
         raise SourceError(f"{printable(path)} cannot be read: {error.strerror}") from error
-    if stat.S_ISDIR(mode):
-        return Pictures(uri, list_images(path).paths)
-    if not stat.S_ISREG(mode):
-        raise SourceError(f"{printable(path)} is neither a file nor a folder")
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        return Pictures(uri, [path])
-    return Video(uri, path)
 
 
 def open_images(uri: str) -> Source:
     """``images://DIR``: the pictures below a folder, in natural order of their paths.
 
     Raises:
+        OptionError: It is no path.
         PictureError: The folder does not exist or holds no pictures.
     """
-    return Pictures(uri, list_images(local_path(uri)).paths)
+    return _folder(uri, local_path(uri))
+
+
+def _folder(uri: str, path: Path) -> Source:
+    found = list_images(path)
+    if found.unread:
+        _LOG.warning("%s: %s", printable(path), left_out(found.unread))
+    return Pictures(uri, found.paths)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image, by its suffix, or by its content where the suffix is of neither kind.
+
+    Raises:
+        SourceError: It is an image of a kind that is not read; decoders of videos would show a part of it.
+        OSError: It cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix in PICTURE_SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        head = file.read(16)
+    if suffix in UNREAD_IMAGES or (head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS):
+        raise SourceError(
+            f"{printable(path)} is an image of a kind that is not read: save it as PNG, TIFF or JPEG"
+        )
+    return suffix not in _MOTION_JPEG and file_kind(head) is not None

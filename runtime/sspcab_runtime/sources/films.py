@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sspcab_edge.datasets import list_files
+from sspcab_edge.datasets import VIDEO_SUFFIXES, list_files
 from sspcab_edge.errors import PictureError
 from sspcab_edge.preprocess import PICTURE_SUFFIXES
 
-__all__ = ["VIDEO_SUFFIXES", "find_films"]
-
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
-"""Files that are taken for videos."""
+__all__ = ["find_films"]
 
 
 def find_films(path: Path) -> tuple[Path, ...]:
