@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from sspcab_edge import __version__
 from sspcab_edge.errors import EdgeError
 from sspcab_edge.local_path import local_path
 from sspcab_edge.printable import one_line
+from sspcab_edge.shown_address import shown_text
 
 __all__ = ["PATH", "LazyGroup", "LocalPath", "common_options", "json_option", "run"]
 
@@ -40,12 +42,14 @@ def run(command: click.Command, name: str) -> NoReturn:
     except EdgeError as error:
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             logging.getLogger(name).debug("traceback", exc_info=error)
-        click.echo(f"{name}: {one_line(str(error))}", err=True)
+        click.echo(f"{name}: {one_line(shown_text(str(error)))}", err=True)
         if error.advice is not None:
             click.echo(f"  {error.advice}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(shown_text(said.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo(f"{name}: interrupted", err=True)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from sspcab_edge.errors import OptionError
 from sspcab_edge.local_path import local_path
 from sspcab_edge.printable import printable
+from sspcab_edge.shown_address import may_hold_login, shown_address
 
 __all__ = ["SCHEMES", "CameraAddress", "camera_address"]
 
@@ -51,12 +52,15 @@ class CameraAddress:
     pipeline: tuple[str, ...] = ()
 
 
-def camera_address(source: str, files: Path | None = None) -> CameraAddress:
+def camera_address(
+    source: str, files: Path | None = None, login: str = "user = and password = beside it"
+) -> CameraAddress:
     """Check the address of a camera.
 
     Args:
         source: As in ``[cameras.NAME] source``.
         files: Folder below which files may lie; None allows any.
+        login: How a user and a password are given, for the message that refuses those in an address.
 
     Raises:
         OptionError: It is of no kind that is allowed; the text never shows what might be a password.
@@ -81,19 +85,22 @@ def camera_address(source: str, files: Path | None = None) -> CameraAddress:
         if re.fullmatch(r"[0-9]{1,2}", sensor) is None:
             raise OptionError("a CSI camera is csi://N, with the number of its sensor")
         return CameraAddress("csi", source, sensor=int(sensor))
-    return _network(source, scheme)
+    return _network(source, scheme, login)
 
 
-def _network(source: str, scheme: str) -> CameraAddress:
-    if "@" in source.split("://", 1)[1].split("?", 1)[0].split("/", 1)[0] or "\\" in source:
+def _network(source: str, scheme: str, login: str) -> CameraAddress:
+    if may_hold_login(source) or "\\" in source:
         raise OptionError(
-            f"a {scheme} camera's source holds a user or a backslash: write user = and password = beside it"
+            f"a {scheme} camera's source holds a user, an @ or a backslash: write {login}, and an @ of the path "
+            "as %40"
         )
     try:
         parts = urlsplit(source)
         port = parts.port
-    except ValueError as error:
-        raise OptionError(f"a {scheme} camera's source is no URL: {error}") from error
+    except ValueError:  # its text may hold a part of a password
+        raise OptionError(
+            f"a {scheme} camera's source is no URL: expected {scheme}://HOST[:PORT]/PATH"
+        ) from None
     host = parts.hostname or ""
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     if _HOST.fullmatch(host) is None or _PATH.fullmatch(path) is None or parts.fragment or port == 0:
@@ -101,8 +108,8 @@ def _network(source: str, scheme: str) -> CameraAddress:
             f"a {scheme} camera's source is {scheme}://HOST[:PORT]/PATH of plain characters (others as %XX)"
         )
     shown = f"[{host}]" if ":" in host else host
-    display = f"{scheme}://{shown}{'' if port is None else f':{port}'}{parts.path}"
-    return CameraAddress(scheme, display, host=host, port=port, path=path or "/")  # type: ignore[arg-type]
+    display = f"{scheme}://{shown}{'' if port is None else f':{port}'}{path}"
+    return CameraAddress(scheme, shown_address(display), host=host, port=port, path=path or "/")  # type: ignore[arg-type]
 
 
 def _file(source: str, files: Path | None) -> CameraAddress:
@@ -128,4 +135,4 @@ def _gst(source: str) -> CameraAddress:
         raise OptionError("a GStreamer camera is gst:ELEMENT ! ELEMENT ..., and begins with an element")
     if any(word.split("=")[0].strip() in ("fdsink", "filesink", "shmsink") for word in words):
         raise OptionError("a GStreamer camera ends without a sink: frames are taken by the daemon")
-    return CameraAddress("gst", source, pipeline=words)
+    return CameraAddress("gst", shown_address(source), pipeline=words)

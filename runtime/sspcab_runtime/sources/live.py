@@ -19,6 +19,8 @@ from sspcab_runtime.sources.video import import_av
 
 __all__ = ["LiveSource", "open_live", "open_stream"]
 
+LOGIN = "--user NAME and --password file:PATH or env:NAME beside it"
+
 
 def open_stream(address: CameraAddress, options: StreamOptions) -> Stream:
     """Connect to a camera.
@@ -91,4 +93,4 @@ def open_live(uri: str) -> LiveSource:
         OptionError: The address is not allowed.
         SourceError: The camera cannot be opened.
     """
-    return LiveSource(camera_address(uri), StreamOptions())
+    return LiveSource(camera_address(uri, login=LOGIN), StreamOptions())

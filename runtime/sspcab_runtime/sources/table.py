@@ -10,6 +10,7 @@ import re
 
 from sspcab_edge.errors import SourceError
 from sspcab_edge.protocols import Source
+from sspcab_edge.shown_address import shown_address
 
 __all__ = ["SOURCES", "is_live", "open_source"]
 
@@ -51,7 +52,7 @@ def open_source(uri: str) -> Source:
     name = _scheme(uri)
     if name not in SOURCES:
         known = ", ".join("gst:PIPELINE" if known == "gst" else f"{known}://" for known in SOURCES)
-        raise SourceError(f"unknown source {uri!r}: expected a path, or one of {known}")
+        raise SourceError(f"unknown source {shown_address(uri)!r}: expected a path, or one of {known}")
     module, function = SOURCES[name].split(":")
     source: Source = getattr(importlib.import_module(module), function)(uri)
     return source
