@@ -91,8 +91,7 @@ def camera_address(
 def _network(source: str, scheme: str, login: str) -> CameraAddress:
     if may_hold_login(source) or "\\" in source:
         raise OptionError(
-            f"a {scheme} camera's source holds a user, an @ or a backslash: write {login}, and an @ of the path "
-            "as %40"
+            f"a {scheme} camera's source holds a user, an @ or a backslash: write {login}, @ of a path as %40"
         )
     try:
         parts = urlsplit(source)
