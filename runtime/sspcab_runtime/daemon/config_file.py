@@ -22,7 +22,7 @@ from sspcab_runtime.daemon.config import Config, ModbusConfig, MqttConfig, MqttT
 from sspcab_runtime.daemon.config_lines import find_line
 from sspcab_runtime.sources.camera_address import camera_address
 
-__all__ = ["parse_config", "read_config"]
+__all__ = ["error_at", "parse_config", "read_config"]
 
 _MOST_BYTES = 2**20
 _Path = Sequence[str | int]
@@ -34,14 +34,7 @@ def read_config(path: Path) -> Config:
     Raises:
         ConfigError: It cannot be read, is no TOML, or says something that cannot be.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > _MOST_BYTES:
-        raise ConfigError(f"{path} is larger than {_MOST_BYTES} bytes: it is no configuration")
-    return parse_config(data, path)
+    return parse_config(_read(path), path)
 
 
 def parse_config(data: bytes, path: Path) -> Config:
@@ -50,12 +43,7 @@ def parse_config(data: bytes, path: Path) -> Config:
     Raises:
         ConfigError: As there.
     """
-    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        name = "UTF-16" if encoding == "utf-16" else "UTF-8"
-        raise ConfigError(f"{path}: byte {error.start} is not {name}") from error
+    text = _decoded(data, path)
     tables = _parse(text, path)
     try:
         config = msgspec.convert(tables, Config)
@@ -64,6 +52,35 @@ def parse_config(data: bytes, path: Path) -> Config:
         raise _error(path, text, where, what) from error
     _check(config, path, text)
     return config
+
+
+def error_at(path: Path, where: Sequence[str | int], what: str) -> ConfigError:
+    """What is wrong with a key of a configuration that was read, with file and line.
+
+    Raises:
+        ConfigError: The file cannot be read any more.
+    """
+    return _error(path, _decoded(_read(path), path), where, what)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"{path} is larger than {_MOST_BYTES} bytes: it is no configuration")
+    return data
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = "UTF-16" if encoding == "utf-16" else "UTF-8"
+        raise ConfigError(f"{path}: byte {error.start} is not {name}") from error
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:

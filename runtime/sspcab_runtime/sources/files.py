@@ -17,7 +17,7 @@ from sspcab_edge.protocols import Source
 from sspcab_runtime.sources.pictures import Pictures
 from sspcab_runtime.sources.video import Video
 
-__all__ = ["is_image", "open_file", "open_images", "open_path"]
+__all__ = ["is_image", "open_file", "open_images", "open_path", "require_video"]
 
 _LOG = logging.getLogger(__name__)
 _STILL_BRANDS: Final = frozenset({b"avif", b"heic", b"heim", b"heis", b"heix", b"mif1"})
@@ -69,6 +69,20 @@ def open_images(uri: str) -> Source:
         PictureError: The folder does not exist or holds no pictures.
     """
     return _folder(uri, local_path(uri))
+
+
+def require_video(path: Path) -> None:
+    """Refuse an image where frames of a camera are expected: as a video it would be another one.
+
+    Raises:
+        SourceError: It is an image, or cannot be read.
+    """
+    try:
+        image = is_image(path)
+    except OSError as error:
+        raise SourceError(f"{printable(path)} cannot be read: {error.strerror}") from error
+    if image:
+        raise SourceError(f"{printable(path)} is an image, allowed is a video: sspcab-run judges images")
 
 
 def _folder(uri: str, path: Path) -> Source:

@@ -11,6 +11,7 @@ from sspcab_edge.errors import SourceError
 from sspcab_edge.protocols import Frame
 from sspcab_runtime.sources.camera_address import CameraAddress, camera_address
 from sspcab_runtime.sources.colour import Converter
+from sspcab_runtime.sources.files import require_video
 from sspcab_runtime.sources.gst import GstStream, csi_pipeline
 from sspcab_runtime.sources.libav import open_device, open_looped, open_rtsp
 from sspcab_runtime.sources.mjpeg import MjpegStream
@@ -40,6 +41,7 @@ def open_stream(address: CameraAddress, options: StreamOptions) -> Stream:
     if address.scheme == "gst":
         return GstStream("the pipeline", address.pipeline, options)
     assert address.file is not None
+    require_video(address.file)
     return open_looped(address.file, options)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -90,6 +92,87 @@ def test_check_and_status(tmp_path: Path, pristine: Path, command: Command) -> N
     assert done.returncode == 1
     assert f"{file}:4: cameras.one.fsp: there is no such key: did you mean fps?" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def _config(path: Path, bundle: Path, sources: dict[str, str]) -> Path:
+    cameras = "".join(
+        f"[cameras.{name}]\nsource = '{source}'\nbundle = 'tiny'\n" for name, source in sources.items()
+    )
+    path.write_text(f"[bundles.tiny]\npath = '{bundle}'\n{cameras}")
+    return path
+
+
+def test_check_looks_at_every_source_that_needs_no_camera(
+    tmp_path: Path, pristine: Path, command: Command
+) -> None:
+    films = pytest.importorskip("definitions.films", reason="av is not installed: no videos")
+    films.write_film(tmp_path / "line 1.mp4", films.walk(5))
+    file = _config(
+        tmp_path / "edge.toml",
+        pristine,
+        {
+            "plain": "line 1.mp4",
+            "uri": f"file://{tmp_path}/line%201.mp4",
+            "home": "~/line 1.mp4",
+            "far": "rtsp://127.0.0.1:9/x",
+        },
+    )
+    done = command(DAEMON, "check", "--config", file, env={**os.environ, "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    for name in ("plain", "uri", "home"):
+        assert f"source of {name}: a video, h264 128x96, 25 frames/s" in done.stdout
+    assert "source of far: a camera in the network, which is not connected to here" in done.stdout
+    done = command(DAEMON, "check", "--config", file, "--json", env={**os.environ, "HOME": str(tmp_path)})
+    assert json.loads(done.stdout)["cameras"]["plain"]["source"] == "a video, h264 128x96, 25 frames/s"
+
+
+def test_check_says_each_source_that_is_wrong_in_one_line(
+    tmp_path: Path, pristine: Path, command: Command
+) -> None:
+    (tmp_path / "text.mp4").write_text("no film")
+    (tmp_path / "still.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+    (tmp_path / "folder.mp4").mkdir()
+    wrong = {
+        "none": ("missing.mp4", "missing.mp4 cannot be read: No such file or directory"),
+        "text": ("text.mp4", "text.mp4 cannot be opened: Invalid data"),
+        "still": ("still.png", "still.png is an image, allowed is a video"),
+        "folder": ("folder.mp4", "folder.mp4 is no file, expected a video"),
+        "device": ("v4l2:///dev/video987", "/dev/video987 cannot be read: No such file or directory; is the"),
+    }
+    file = _config(tmp_path / "edge.toml", pristine, {name: source for name, (source, _) in wrong.items()})
+    done = command(DAEMON, "check", "--config", file)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(wrong)
+    for number, (line, (name, (_, message))) in enumerate(zip(lines, wrong.items(), strict=True)):
+        assert line.startswith(f"sspcab-daemon: {file}:{4 + 3 * number}: cameras.{name}.source: ")
+        assert message in line
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        ("videotestsrc ! identity name=x ! video/x-raw,width=64", None),
+        ("videotestsrc ! no-such-element", "GStreamer has no element 'no-such-element'"),
+        ("videotestsrc ! ! identity", "has nothing before, between or behind two links"),
+        ("videotestsrc !", "has nothing before, between or behind two links"),
+        ("videotestsrc ! =x", "has '=x' where an element is expected"),
+    ],
+)
+def test_check_reads_pipelines(
+    tmp_path: Path, pristine: Path, command: Command, pipeline: str, message: str | None
+) -> None:
+    if shutil.which("gst-inspect-1.0") is None:
+        pytest.skip("GStreamer's tools are not installed")
+    file = _config(tmp_path / "edge.toml", pristine, {"one": f"gst:{pipeline}"})
+    done = command(DAEMON, "check", "--config", file)
+    if message is None:
+        assert done.returncode == 0, done.stderr
+        assert "a pipeline of elements that are installed: videotestsrc ! identity" in done.stdout
+    else:
+        assert done.returncode == 1
+        assert message in done.stderr
 
 
 def test_every_verb_explains_itself() -> None:
