@@ -113,7 +113,8 @@ def with_other_end(jpeg: bytes) -> bytes:
 def _jpeg_is_whole(data: bytes) -> bool:
     """Whether the end of the image is there, and in front of it all scans that are needed.
 
-    Every coefficient of every component has to be sent to its last bit (ITU-T T.81, G.1.1.1).
+    Those of a progressive one send every bit of every coefficient (ITU-T T.81, G.1.1.1). An encoder might
+    leave out the last bits; those in use do not, and an image that lacks some is a coarse one.
     """
     left: dict[int, list[bool]] = {}
     progressive = False

@@ -14,6 +14,7 @@ from sspcab_edge.command import LocalPath, common_options, json_option
 from sspcab_edge.errors import EdgeError, OptionError, PictureError
 from sspcab_edge.learning import Learned, NotEnough, learn_threshold
 from sspcab_edge.local_path import local_path
+from sspcab_edge.printable import one_line
 from sspcab_edge.protocols import Source
 from sspcab_runtime.daemon.config import CameraConfig
 from sspcab_runtime.daemon.config_file import read_config
@@ -100,12 +101,15 @@ def _open(table: CameraConfig, files: Path, source: str | None) -> Source:
 
 def _judge(detector: Detector, footage: Source, seconds: float, scores: list[float]) -> float:
     begin = said = time.monotonic()
-    for frame in footage:
+    while True:
         now = time.monotonic()
         try:
+            frame = next(footage, None)
+            if frame is None:
+                break
             verdict = detector(frame.pixels)
         except PictureError as error:
-            click.echo(f"a frame was left out: {error}", err=True)
+            click.echo(f"a frame was left out: {one_line(str(error))}", err=True)
             continue
         if verdict.score is not None:
             scores.append(verdict.score)
