@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, closing
@@ -125,7 +124,7 @@ def command(
     """
     if threshold is not None and not np.isfinite(threshold):
         raise OptionError(f"--threshold is {threshold}, expected a finite number")
-    names = named_sources(sources, sys.stdin.buffer.read)
+    names = named_sources(sources)
     with ExitStack() as opened, Progress(_NAME) as progress:
         alone = opened.enter_context(closing(open_source(names[0]))) if len(names) == 1 else None
         detector = Detector.open(

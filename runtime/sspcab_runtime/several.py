@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+import sys
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Literal
 
@@ -23,20 +24,20 @@ LIST = "-"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def named_sources(given: Sequence[str], standard_input: Callable[[], bytes]) -> tuple[str, ...]:
+def named_sources(given: Sequence[str]) -> tuple[str, ...]:
     """The sources that are named, those of a list in the place of ``-``.
 
     A list has one path or URI a line, or is separated by NUL bytes where it holds any, as ``find -print0``
     writes it; names are any bytes.
 
     Raises:
-        OptionError: The list is given twice or empty, or a live camera is not the only source.
+        OptionError: The list is given twice, empty or not readable; or a live camera is not the only source.
     """
     if given.count(LIST) > 1:
         raise OptionError(f"SOURCE {LIST} is given twice, expected once: it is the list on standard input")
     names: list[str] = []
     for name in given:
-        names.extend(_listed(standard_input()) if name == LIST else [name])
+        names.extend(_listed(_standard_input()) if name == LIST else [name])
     if not names:
         raise OptionError("standard input names no sources: expected a path in each line")
     live = next((name for name in names if is_live(name)), None)
@@ -70,6 +71,15 @@ def judge_several(detector: Detector, names: Sequence[str]) -> Generator[Result 
                 yield from results
             except SourceError as error:
                 yield Failure(source.uri, as_failure(error, source.uri))
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise OptionError(f"SOURCE {LIST} is a list on standard input, which is closed")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise OptionError(f"the list on standard input cannot be read: {error.strerror}") from error
 
 
 def _listed(data: bytes) -> list[str]:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pytest
 
 from definitions.tiny_objects import make_object_bundle
-from sspcab_edge.errors import OptionError
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.pipeline import Result
 from sspcab_runtime.several import judge_several, named_sources
@@ -146,13 +145,17 @@ def test_what_cannot_be_is_one_line(
     assert message in done.stderr.decode()
 
 
-def test_a_list_is_not_read_where_it_is_not_asked_for() -> None:
-    def never() -> bytes:
-        raise AssertionError("standard input was read")
-
-    assert named_sources(["a", "b"], never) == ("a", "b")
-    with pytest.raises(OptionError, match="twice"):
-        named_sources(["-", "-"], never)
+@pytest.mark.parametrize(
+    ("redirected", "said"),
+    [("<&-", "which is closed"), ("< /proc/self/mem", "cannot be read: Input/output error")],
+)
+def test_standard_input_that_is_none_is_one_line(pristine: Path, redirected: str, said: str) -> None:
+    line = f"{sys.executable} -m sspcab_runtime.cli {pristine} - {redirected}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+    assert named_sources(["a", "./-"]) == ("a", "./-"), "not read where nobody asks for it"
 
 
 def test_what_remembers_begins_anew_for_each_film_and_folder(tmp_path: Path) -> None:
