@@ -107,6 +107,8 @@ def with_other_end(jpeg: bytes) -> bytes:
     and it changes.
     """
     end = next(one.place for one in jpeg_segments(jpeg) if one.marker == END_OF_IMAGE)
+    while jpeg[end - 1] == 0xFF:  # filling, which belongs to the marker behind it
+        end -= 1
     return jpeg[:end] + _OTHER_END + jpeg[end:]
 
 

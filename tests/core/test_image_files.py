@@ -91,6 +91,9 @@ def test_no_good_jpeg_is_refused(tmp_path: Path, pixels: Pixels, way: str, botto
         assert np.array_equal(
             decode_picture(path).pixels, np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), 1))[..., ::-1]
         )
+        for filling in (b"\xff\xff\xff", b"\0" * 40):
+            path.write_bytes(data[:-2] + filling + b"\xff\xd9" + TAILS[tail])
+            assert decode_picture(path).pixels.shape == (height, width, 3)
         path.write_bytes(data + TAILS[tail] + encoded(".jpg", pixels[:7, :9]))  # as the preview of a phone
         assert decode_picture(path).pixels.shape == (height, width, 3)
 
