@@ -40,6 +40,9 @@ _MOST_DIRECTORIES: Final = 65536
 _INTEGERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """Types of TIFF whose values are read, and how :mod:`struct` calls them."""
 
+_SIZES: Final = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Type of TIFF -> bytes of a value, where it is not one."""
+
 
 def file_kind(data: bytes) -> FileKind | None:
     """What an image file is by its first bytes, whatever its name says; None for all that is not decoded."""
@@ -134,10 +137,14 @@ class Directory:
     Attributes:
         place: Where it begins, in bytes.
         numbers: Tag -> the single whole number that it holds; other tags are left out.
+        ends: Tag -> where its values end, in bytes, as far as they lie outside of the directory.
+        following: Where the next directory begins; 0: there is none; None: the file ends before it is said.
     """
 
     place: int
     numbers: dict[int, WholeNumber] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+    following: int | None = 0
 
     def value(self, tag: int, otherwise: int) -> int:
         """The number of a tag, or what holds where the tag is absent."""
@@ -161,14 +168,17 @@ def tiff_directories(data: bytes | memoryview) -> Iterator[Directory]:
         end = start + (entries or 0) * heads.size
         if entries is None or end > len(data):
             return
-        found = Directory(place)
+        found = Directory(place, following=_number(data, f"{order}{offset}", end))
         for number, (tag, kind, values, content) in enumerate(heads.iter_unpack(data[start:end]), start=1):
             if values == 1 and kind in _INTEGERS and struct.calcsize(_INTEGERS[kind]) <= room:
                 form = f"{order}{_INTEGERS[kind]}"
                 (value,) = struct.unpack_from(form, content)
                 found.numbers[tag] = WholeNumber(value, start + number * heads.size - room, form)
+            elif values * _SIZES.get(kind, 1) > room:
+                (at,) = struct.unpack(f"{order}{offset}", content)
+                found.ends[tag] = at + values * _SIZES.get(kind, 1)
         yield found
-        place = _number(data, f"{order}{offset}", end)
+        place = found.following
 
 
 def _number(data: bytes | memoryview, form: str, place: int) -> int | None:

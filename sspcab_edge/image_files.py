@@ -31,6 +31,9 @@ _COEFFICIENTS: Final = 64
 _OTHER_END: Final = b"".join(bytes(range(16, 144)) + bytes((0xFF, 0xD0 + number)) for number in range(8))
 """Data and restarts that go on with a scan which wants more, and are passed over by one that does not."""
 
+_OF_PIXELS: Final = frozenset({258, 273, 279, 320, 324, 325, 338, 339, 347, 529, 532})
+"""Tags of TIFF: bits, where the pixels lie, colours, tables of JPEG."""
+
 _SUBFILE: Final = 254  # NewSubfileType: bit 0 a smaller copy, bit 2 a transparency mask
 _OLD_SUBFILE: Final = 255  # SubfileType: 2 a smaller copy
 _HEADER: Final = re.compile(
@@ -39,10 +42,10 @@ _HEADER: Final = re.compile(
 
 
 def lacks_end(data: bytes) -> bool:
-    """Whether a JPEG, PNG or WebP file stops before its end, as one that is half written does.
+    """Whether a JPEG, PNG, WebP or TIFF file stops before its end, as one that is half written does.
 
-    A progressive JPEG that ends, but lacks scans, counts. Cut files of the other kinds no version of OpenCV
-    decodes.
+    A progressive JPEG that ends, but lacks scans, counts; of TIFF, one whose directories lead behind its end.
+    What else is cut no version of OpenCV decodes.
     """
     kind = file_kind(data)
     if kind == "JPEG":
@@ -51,7 +54,7 @@ def lacks_end(data: bytes) -> bool:
         return b"IEND" not in data[-1024:] and not any(name == b"IEND" for name, _ in png_chunks(data))
     if kind == "WebP":
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
-    return False
+    return kind == "TIFF" and _tiff_is_cut(data)
 
 
 def count_images(data: bytes) -> int:
@@ -155,6 +158,17 @@ def _jpeg_images(data: bytes) -> int:
         data = data[end:].lstrip(b"\0\xff\r\n")
         data = b"\xff" + data if data[:2] == b"\xd8\xff" else data
     return max(1, images)
+
+
+def _tiff_is_cut(data: bytes) -> bool:
+    """Whether a further directory, or values that make the pixels what they are, lie behind the end."""
+    directories = list(tiff_directories(data))
+    if not directories:
+        return False
+    following = directories[-1].following
+    if following is None or (following and all(following != one.place for one in directories)):
+        return True
+    return any(end > len(data) for one in directories for tag, end in one.ends.items() if tag in _OF_PIXELS)
 
 
 def _png_images(data: bytes) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from definitions.turned_images import turned_tiff
 from sspcab_edge.errors import PictureError
-from sspcab_edge.image_chunks import START_OF_SCAN, jpeg_segments
+from sspcab_edge.image_chunks import START_OF_SCAN, jpeg_segments, tiff_directories
 from sspcab_edge.image_files import as_stored, count_images, lacks_end
 from sspcab_edge.preprocess import decode_picture
 from sspcab_edge.printable import one_line, printable
@@ -65,6 +65,36 @@ def test_half_files_that_no_decoder_takes_are_refused(
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(PictureError, match=r"half\.\w+ "):
         decode_picture(path)
+
+
+def test_a_tiff_that_was_cut_between_its_pages_is_not_its_first(tmp_path: Path, pixels: Pixels) -> None:
+    path = tmp_path / "pages.tif"
+    assert cv2.imwritemulti(str(path), [pixels, pixels[::-1], pixels])
+    data = path.read_bytes()
+    places = [one.place for one in tiff_directories(data)]
+    assert len(places) == 3
+    for cut in (places[1] - 1, places[1], places[1] + 20, places[2], len(data) - 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(PictureError, match=r"pages\.tif (ends before its image does|cannot be decoded)"):
+            decode_picture(path)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "packbits"])
+def test_a_tiff_that_lost_its_colours_is_refused(
+    tmp_path: Path, pixels: Pixels, compression: str | None
+) -> None:
+    """Its palette comes last; without it decoders make up one."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: no palette")
+    path = tmp_path / "palette.tif"
+    image.fromarray(pixels).convert("P").save(path, compression=compression)
+    data = path.read_bytes()
+    assert decode_picture(path).pixels.shape == pixels.shape
+    for lost in (2, 20, 200, 1000):
+        path.write_bytes(data[:-lost])
+        with pytest.raises(
+            PictureError, match=r"palette\.tif (ends before its image does|cannot be decoded)"
+        ):
+            decode_picture(path)
 
 
 TAILS = {
