@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.ports import Array, Port
 
-__all__ = ["Engine", "Frame", "FrontEnd", "Request", "ScoredObject", "Source", "Verdict"]
+__all__ = ["Engine", "Frame", "FrontEnd", "LiveSource", "Request", "ScoredObject", "Source", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Frame:
         wall_s: Wall clock (Unix time) when it was decoded, in seconds.
         path: The file it came from, where there is one.
         converted: What decoding had to convert, in words, or None.
+        gap: It does not follow the frame before it: it is of another recording, or much is missing.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -36,6 +37,7 @@ class Frame:
     wall_s: float
     path: str | None = None
     converted: str | None = None
+    gap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +192,19 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release files and decoders."""
+
+
+@runtime_checkable
+class LiveSource(Source, Protocol):
+    """A source that does not wait: frames that nobody takes in time are dropped and counted."""
+
+    @property
+    def received(self) -> int:
+        """Frames so far, dropped ones included."""
+
+    @property
+    def dropped(self) -> int:
+        """Frames so far that a newer one took the place of, or that nobody wanted any more."""
+
+    def stop(self) -> None:
+        """Receive no more; what waits is dropped."""

@@ -17,6 +17,7 @@ from sspcab_edge.command import PATH, common_options, json_option, run
 from sspcab_edge.errors import OptionError, PictureError
 from sspcab_edge.manifest import Precision
 from sspcab_edge.printable import one_line, printable
+from sspcab_edge.protocols import LiveSource, Source
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
 from sspcab_runtime.overlay import heat_range
@@ -25,6 +26,7 @@ from sspcab_runtime.progress import Progress
 from sspcab_runtime.saving import OverlayFolder
 from sspcab_runtime.several import judge_several, named_sources
 from sspcab_runtime.sources import open_source
+from sspcab_runtime.sources.streams import StreamOptions
 from sspcab_runtime.tables import apart
 
 __all__ = ["command", "main"]
@@ -89,6 +91,11 @@ class _Summary:
 )
 @click.option("--threshold", type=float, help="Judge by this threshold instead of the bundle's.")
 @click.option("--save", "folder", type=PATH, help="Write overlays into this folder.")
+@click.option(
+    "--every-frame",
+    is_flag=True,
+    help="Of a camera, judge old frames late and drop none. [default: the newest, whenever there is time]",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @click.option("--no-prove", is_flag=True, help="Do not replay the parity pack on a device new to the bundle.")
 @click.option(
@@ -108,6 +115,7 @@ def command(
     streams: int | None,
     threshold: float | None,
     folder: Path | None,
+    every_frame: bool,
     limit: int | None,
     no_prove: bool,
     fallback: bool,
@@ -116,17 +124,21 @@ def command(
 ) -> None:
     """Judge every frame of every SOURCE with the detector in BUNDLE, a line each.
 
-    SOURCE is a picture, a folder of pictures, a video, a URI (file://, images://), or - for a list of them on
-    standard input, one a line or separated by NUL bytes; a camera is the only SOURCE. Results go to stdout,
-    everything else to stderr. A picture that cannot be decoded, or does not show the scene that the bundle
-    was made for, and a SOURCE of several that cannot be opened do not stop the others; the exit status is
-    then 1.
+    SOURCE is a picture, a folder of pictures, a video, a URI (file://, images://, rtsp://, http:// for MJPEG,
+    v4l2://, csi://, gst:), or - for a list of them on standard input, one a line or separated by NUL bytes; a
+    camera is the only SOURCE. Results go to stdout, everything else to stderr. A picture or frame that cannot
+    be decoded whole, or does not show the scene that the bundle was made for, and a SOURCE of several that
+    cannot be opened do not stop the others; the exit status is then 1.
+
+    A camera that is faster than the detector loses frames: whenever there is time the newest is judged, and
+    the others are counted.
     """
     if threshold is not None and not np.isfinite(threshold):
         raise OptionError(f"--threshold is {threshold}, expected a finite number")
     names = named_sources(sources)
+    options = StreamOptions(every_frame=every_frame)
     with ExitStack() as opened, Progress(_NAME) as progress:
-        alone = opened.enter_context(closing(open_source(names[0]))) if len(names) == 1 else None
+        alone = opened.enter_context(closing(open_source(names[0], options))) if len(names) == 1 else None
         detector = Detector.open(
             bundle,
             backend=backend,
@@ -143,7 +155,7 @@ def command(
             heat = heat_range(detector.bundle.manifest.decision, detector.threshold)
             overlays = None if folder is None else OverlayFolder(folder, heat, numbered=alone is None)
             if alone is not None:
-                _judge(detector.stream(alone), alone.count, overlays, limit, as_json, progress)
+                _judge(detector.stream(alone), alone, overlays, limit, as_json, progress)
             else:
                 several = _Summary(time.perf_counter(), unit="pictures, frames and sources", named=True)
                 _judge(judge_several(detector, names), None, overlays, limit, as_json, progress, several)
@@ -151,7 +163,7 @@ def command(
 
 def _judge(
     judged: Generator[Result | Failure, None, None],
-    count: int | None,
+    source: Source | None,
     overlays: OverlayFolder | None,
     limit: int | None,
     as_json: bool,
@@ -161,6 +173,7 @@ def _judge(
     """Print a line per frame; sum up on stderr, also when the source is lost on the way."""
     summary = summary or _Summary(time.perf_counter())
     conversions: set[str] = set()
+    count = None if source is None else source.count
     try:
         with closing(judged) as results:
             for done, result in enumerate(results, start=1):
@@ -179,7 +192,7 @@ def _judge(
                 progress.update(done, count, "frames")
     finally:
         progress.clear()
-        click.echo(f"{_NAME}: {summary.line()}", err=True)
+        click.echo(f"{_NAME}: {summary.line()}{_dropped(source)}", err=True)
         if overlays is not None:
             sheet = overlays.write_sheet()
             if sheet is not None:
@@ -189,12 +202,21 @@ def _judge(
         raise PictureError(f"{summary.failed} of {of} {summary.unit} could not be judged")
 
 
+def _dropped(source: Source | None) -> str:
+    """What a camera sent and nobody judged, for the summary."""
+    if not isinstance(source, LiveSource):
+        return ""
+    source.stop()
+    return f"; {source.received} received, {source.dropped} dropped for newer ones"
+
+
 def _say_conversion(result: Result, said: set[str]) -> None:
     """Mention each kind of conversion once."""
     converted = result.frame.converted
     if converted is not None and converted not in said:
         said.add(converted)
-        click.echo(f"{_NAME}: converting {converted} (first: {printable(result.frame.path or '')})", err=True)
+        first = f"frame {result.frame.index}" if result.frame.path is None else printable(result.frame.path)
+        click.echo(f"{_NAME}: converting {converted} (first: {first})", err=True)
 
 
 def _line(result: Result, named: bool) -> str:

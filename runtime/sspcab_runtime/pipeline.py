@@ -11,6 +11,9 @@ and drawn or printed by the caller. Engines and decoders release Python's lock, 
 Several engines of one artifact work on consecutive frames at the same time: more frames a second, no less
 latency. Each frame goes to the engine that is idle first; the caller waits for them in the order of the
 source. Memory is bounded by the one queue of frames that were begun.
+
+Of a live source no frame is taken before an engine is free for it and the verdict before it is there: what
+was prepared ahead would be old.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from threading import Semaphore
 from typing import Protocol
 
 from sspcab_edge.errors import PictureError
 from sspcab_edge.ports import Array
-from sspcab_edge.protocols import Engine, Frame, FrontEnd, Request, Source, Verdict
+from sspcab_edge.protocols import Engine, Frame, FrontEnd, LiveSource, Request, Source, Verdict
 from sspcab_runtime.calls import timed_answer
 from sspcab_runtime.channel import Channel
 
@@ -142,6 +146,8 @@ def decode_and_prepare(source: Source, front_end: FrontEnd) -> Prepared | Failur
     except PictureError as error:
         return Failure(error.path, error)
     decoded = time.perf_counter()
+    if frame.gap:
+        front_end.reset()
     try:
         request = front_end.push(frame)
     except PictureError as error:
@@ -200,18 +206,43 @@ def stream(parts: HasParts, source: Source) -> Generator[Result | Failure, None,
     begun: Channel[_Begun] = Channel(DEPTH + len(parts.engines) - 1)
     inferring = ThreadPoolExecutor(len(parts.engines), thread_name_prefix="sspcab-infer")
     decoding = ThreadPoolExecutor(1, thread_name_prefix="sspcab-ahead")
+    turns = _Turns(len(parts.engines)) if isinstance(source, LiveSource) else None
     try:
-        ahead = decoding.submit(_run_ahead, source, parts.front_end, inferring, idle, begun)
+        ahead = decoding.submit(_run_ahead, source, parts.front_end, inferring, idle, begun, turns)
         for item in begun:
-            if isinstance(item, Failure):
-                yield item
-            else:
-                yield finish(item.result(), parts.front_end)
+            result = item if isinstance(item, Failure) else finish(item.result(), parts.front_end)
+            if turns is not None:
+                turns.give()
+            yield result
         ahead.result()
     finally:
         begun.abandon()
+        if turns is not None:
+            turns.end()
         decoding.shutdown()
         inferring.shutdown(cancel_futures=True)
+
+
+class _Turns:
+    """So many frames may be under way at the same time."""
+
+    def __init__(self, frames: int) -> None:
+        self._free = Semaphore(frames)
+        self._ended = False
+
+    def take(self) -> bool:
+        """Wait for a turn; False when there are no more."""
+        self._free.acquire()
+        return not self._ended
+
+    def give(self) -> None:
+        """A frame is done with."""
+        self._free.release()
+
+    def end(self) -> None:
+        """Whoever waits gets none any more."""
+        self._ended = True
+        self._free.release()
 
 
 def _run_ahead(
@@ -220,14 +251,17 @@ def _run_ahead(
     inferring: ThreadPoolExecutor,
     idle: SimpleQueue[Engine],
     begun: Channel[_Begun],
+    turns: _Turns | None,
 ) -> None:
     try:
-        while True:
+        while turns is None or turns.take():
             try:
                 ready = decode_and_prepare(source, front_end)
             except StopIteration:
                 return
             if ready is None:
+                if turns is not None:
+                    turns.give()
                 continue
             item = ready if isinstance(ready, Failure) else inferring.submit(_run_engine, ready, idle)
             if not begun.put(item):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -533,3 +534,56 @@ def test_a_channel_wakes_whoever_waits() -> None:
     waiting.finish()
     receiver.join(LONG_S)
     assert received == [7]
+
+
+class LiveList(ListSource):
+    """Counts as a camera does; ``taken`` frames were asked for."""
+
+    received = dropped = 0
+
+    def stop(self) -> None:
+        """Nothing waits."""
+
+
+@pytest.mark.parametrize("engines", [1, 3])
+def test_of_a_camera_nothing_is_taken_before_it_can_be_judged(engines: int) -> None:
+    """So many frames are under way at most, from asking for one to its verdict."""
+    given, most = 0, 0
+    source = LiveList([frame(index) for index in range(24)])
+
+    def slow(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        nonlocal most
+        time.sleep(0.01)
+        most = max(most, source.given - given)
+        return brightness(inputs)
+
+    judged = several(slow, engines) if engines > 1 else parts(slow)
+    for number, result in enumerate(stream(judged, source)):
+        given = number + 1
+        assert isinstance(result, Result)
+        assert result.frame.index == number
+    assert given == 24
+    assert most <= engines + 1  # the caller has taken a verdict and not counted it yet
+
+
+def test_a_caller_may_leave_a_camera() -> None:
+    results = stream(parts(), LiveList([frame(index) for index in range(24)]))
+    next(results)
+    results.close()
+
+
+def test_after_a_gap_nothing_is_remembered() -> None:
+    """The frame with the gap is the first that the front-end sees after forgetting."""
+    seen: list[int | str] = []
+
+    class Remembering(Plain):
+        def push(self, frame: Frame) -> Request | None:
+            seen.append(frame.index)
+            return super().push(frame)
+
+        def reset(self) -> None:
+            seen.append("forgotten")
+
+    frames = [frame(0), frame(1), replace(frame(2), gap=True), frame(3)]
+    assert len(list(stream(parts(front_end=Remembering()), ListSource(list(frames))))) == 4
+    assert seen == [0, 1, "forgotten", 2, 3]

@@ -6,7 +6,7 @@ import itertools
 import sys
 import types
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from sspcab_edge.datasets import read_dataset
 from sspcab_edge.errors import EdgeError, MissingPackageError, OptionError, PictureError, SourceError
-from sspcab_edge.protocols import Frame
+from sspcab_edge.protocols import Frame, Source
 from sspcab_runtime.fit import fit
 from sspcab_runtime.sources import SOURCES, open_source
 
@@ -333,6 +333,14 @@ def test_the_order_of_a_videos_frames(film: Callable[..., Path]) -> None:
     assert {frame.path for frame in got} == {None}
 
 
+def read_whole_frames(source: Source) -> None:
+    """Of a film that is cut through one; to its end."""
+    ended = False
+    while not ended:
+        with suppress(PictureError):
+            ended = next(source, None) is None
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [
@@ -353,8 +361,7 @@ def test_a_video_that_was_cut_off_says_so(
     assert len(read_all(path)) == 60, "whole, it is fine"
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with closing(open_source(str(path))) as source, pytest.raises(SourceError, match=r"cut off|damaged"):
-        for _ in source:
-            pass
+        read_whole_frames(source)
 
 
 def test_a_video_cut_off_between_two_frames(film: Callable[..., Path]) -> None:

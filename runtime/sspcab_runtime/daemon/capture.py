@@ -103,7 +103,7 @@ class _Frames:
         for frame in self._stream:
             self._number += 1
             self._listen()
-            size = (frame.height, frame.width)
+            size = self._converter.size(frame)
             if self._size is None:
                 self._open(frame)
             elif size != self._size:
@@ -119,13 +119,13 @@ class _Frames:
         return Ended(reason="finished", message="the stream ended")
 
     def _open(self, frame: Any) -> None:
-        self._size = (frame.height, frame.width)
+        self._size = self._converter.size(frame)
         self._converter.rgb(frame)
         assert self._converter.colour is not None
         self._wire.send(
             Opened(
-                width=frame.width,
-                height=frame.height,
+                width=self._size[1],
+                height=self._size[0],
                 fps=self._stream.fps,
                 codec=self._stream.codec,
                 colour=self._converter.colour.words,

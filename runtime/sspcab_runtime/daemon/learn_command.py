@@ -22,7 +22,7 @@ from sspcab_runtime.daemon.secrets import read_secret
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.sources import open_source
 from sspcab_runtime.sources.camera_address import camera_address
-from sspcab_runtime.sources.live import LiveSource
+from sspcab_runtime.sources.live import NewestFrame
 from sspcab_runtime.sources.pictures import at_bit_depth
 from sspcab_runtime.sources.streams import StreamOptions
 
@@ -96,7 +96,7 @@ def _open(table: CameraConfig, files: Path, source: str | None) -> Source:
         open_s=table.open_s, read_s=table.read_s, max_pixels=table.max_pixels, assumed=table.colour,
         transport=table.transport, user=table.user, password=password, width=table.width, height=table.height,
     )  # fmt: skip
-    return LiveSource(camera_address(table.source, files), options)
+    return NewestFrame(camera_address(table.source, files), options)
 
 
 def _judge(detector: Detector, footage: Source, seconds: float, scores: list[float]) -> float:
@@ -107,6 +107,8 @@ def _judge(detector: Detector, footage: Source, seconds: float, scores: list[flo
             frame = next(footage, None)
             if frame is None:
                 break
+            if frame.gap:
+                detector.front_end.reset()
             verdict = detector(frame.pixels)
         except PictureError as error:
             click.echo(f"a frame was left out: {one_line(str(error))}", err=True)

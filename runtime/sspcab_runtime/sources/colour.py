@@ -22,6 +22,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sspcab_edge.orientation import upright
+from sspcab_runtime.sources.display import display_orientation, is_turned
+
 __all__ = ["Assumed", "Colour", "Converter"]
 
 Assumed = Literal["auto", "bt601", "bt709", "bt601-full", "bt709-full"]
@@ -94,7 +97,7 @@ class Converter:
         self.colour: Colour | None = None
 
     def rgb(self, frame: Any, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB of a PyAV frame, not rotated; in ``out`` where given.
+        """(H, W, 3) uint8 RGB of a PyAV frame, upright; in ``out`` where given.
 
         The first frame decides on the colours of all.
         """
@@ -109,8 +112,18 @@ class Converter:
             dst_color_range=_FULL,
             interpolation=_SCALER,
         )
+        turned = display_orientation(frame)
         green, blue, red = (
-            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+            upright(
+                np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width],
+                turned,
+            )
             for plane in planar.planes
         )
         return np.asarray(cv2.merge([red, green, blue], out), dtype=np.uint8)
+
+    @staticmethod
+    def size(frame: Any) -> tuple[int, int]:
+        """(height, width) of a frame that is upright."""
+        turned = is_turned(display_orientation(frame))
+        return (frame.width, frame.height) if turned else (frame.height, frame.width)

@@ -15,6 +15,7 @@ from sspcab_edge.preprocess import PICTURE_SUFFIXES
 from sspcab_edge.printable import printable
 from sspcab_edge.protocols import Source
 from sspcab_runtime.sources.pictures import Pictures
+from sspcab_runtime.sources.streams import StreamOptions
 from sspcab_runtime.sources.video import Video
 
 __all__ = ["is_image", "open_file", "open_images", "open_path", "require_video"]
@@ -27,8 +28,9 @@ _MOTION_JPEG: Final = frozenset({".mjpeg", ".mjpg"})
 """Videos that begin as JPEG files do."""
 
 
-def open_file(uri: str) -> Source:
+def open_file(uri: str, options: StreamOptions) -> Source:
     """A picture (told by its suffix), a folder of pictures, or a video; by path or as ``file:///path``.
+    Nothing of ``options`` is for files.
 
     Raises:
         OptionError: It names another host.
@@ -61,8 +63,10 @@ def open_path(path: Path, uri: str | None = None) -> Source:
         raise SourceError(f"{printable(path)} cannot be read: {error.strerror}") from error
 
 
-def open_images(uri: str) -> Source:
+def open_images(uri: str, options: StreamOptions) -> Source:
     """``images://DIR``: the pictures below a folder, in natural order of their paths.
+
+    Nothing of ``options`` is for them.
 
     Raises:
         OptionError: It is no path.

@@ -1,20 +1,19 @@
-"""Streams that FFmpeg reads: RTSP, V4L2, and files that stand for a camera."""
+"""Cameras that FFmpeg reads: RTSP and V4L2."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sspcab_edge.errors import SourceError
 from sspcab_runtime.sources.colour import Colour
+from sspcab_runtime.sources.decoding import decode_frames
 from sspcab_runtime.sources.streams import StreamOptions
 from sspcab_runtime.sources.video import import_av
 
-__all__ = ["LibavStream", "open_device", "open_looped", "open_rtsp"]
+__all__ = ["LibavStream", "open_device", "open_rtsp"]
 
 _PROBE = {"probesize": "65536", "analyzeduration": "100000"}
 """By default FFmpeg listens to a camera for two seconds before it gives a frame."""
@@ -27,9 +26,9 @@ class LibavStream:
         name: Of the camera, for messages.
         target: What FFmpeg opens; it may hold a password and is never shown.
         options: See :class:`~sspcab_runtime.sources.streams.StreamOptions`.
-        format: The demuxer, or None.
+        format: The demuxer.
         settings: Options of FFmpeg.
-        loop: A file: paced as a camera would be, and begun anew at its end.
+        lossy: Packets may be lost on the way.
 
     Raises:
         SourceError: It cannot be opened, or its frames are larger than allowed.
@@ -42,11 +41,11 @@ class LibavStream:
         target: str,
         options: StreamOptions,
         *,
-        format: str | None = None,
-        settings: dict[str, str] | None = None,
-        loop: bool = False,
+        format: str,
+        settings: dict[str, str],
+        lossy: bool = False,
     ) -> None:
-        self._name, self._loop, self._max_pixels = name, loop, options.max_pixels
+        self._name, self._max_pixels = name, options.max_pixels
         self._av = import_av()
         self._av.logging.set_level(self._av.logging.PANIC)  # its messages show addresses with passwords
         with self._errors("cannot be opened"):
@@ -54,8 +53,8 @@ class LibavStream:
                 target,
                 format=format,
                 metadata_errors="ignore",
-                timeout=None if loop else (options.open_s, options.read_s),
-                options={**_PROBE, **(settings or {})},
+                timeout=(options.open_s, options.read_s),
+                options={**_PROBE, **settings},
             )
         if not self._container.streams.video:
             self._container.close()
@@ -65,8 +64,9 @@ class LibavStream:
         self._check(context.width, context.height)
         context.options = {"max_pixels": str(options.max_pixels)}
         context.thread_type = "SLICE"  # threads by frame would hold frames back
-        if not loop:
-            context.flags |= 0x80000  # AV_CODEC_FLAG_LOW_DELAY
+        if lossy:
+            context.thread_count = 1  # with several, H.264 does not tell of patches
+        context.flags |= 0x80000  # AV_CODEC_FLAG_LOW_DELAY
         self.bad = 0
 
     @property
@@ -86,45 +86,18 @@ class LibavStream:
         return None
 
     def __iter__(self) -> Iterator[Any]:
-        start, shown = time.monotonic(), 0
-        interval_s = 1 / (self.fps or 25.0)
-        while True:
-            before = shown
-            for frame in self._once():
-                if self._loop:
-                    wait_s = start + shown * interval_s - time.monotonic()
-                    if wait_s > 0:
-                        time.sleep(wait_s)
-                    elif wait_s < -1.0:  # this machine is too slow: do not hurry after what is lost
-                        start -= wait_s
-                shown += 1
+        with self._errors("was lost"):
+            for frame in decode_frames(self._av, self._container, self._stream, held=0):
+                if frame is None:
+                    self.bad += 1
+                    continue
+                self._check(frame.width, frame.height)
                 yield frame
-            if not self._loop:
-                raise SourceError(f"{self._name} ended")
-            if shown == before:
-                raise SourceError(f"{self._name} has no frames")
-            with self._errors("cannot be read again"):
-                self._container.seek(0)
-                self._stream.codec_context.flush_buffers()
+        raise SourceError(f"{self._name} ended")
 
     def close(self) -> None:
         """Let go of it."""
         self._container.close()
-
-    def _once(self) -> Iterator[Any]:
-        with self._errors("was lost"):
-            for packet in self._container.demux(self._stream):
-                try:
-                    frames = packet.decode()
-                except self._av.error.InvalidDataError:
-                    self.bad += 1
-                    continue
-                for frame in frames:
-                    if frame.is_corrupt:
-                        self.bad += 1
-                        continue
-                    self._check(frame.width, frame.height)
-                    yield frame
 
     def _check(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
@@ -165,7 +138,8 @@ def open_rtsp(
         "max_delay": "200000",
         "allowed_media_types": "video",
     }
-    return LibavStream(display, target, options, format="rtsp", settings=settings)
+    lossy = options.transport == "udp"
+    return LibavStream(display, target, options, format="rtsp", settings=settings, lossy=lossy)
 
 
 def open_device(device: str, options: StreamOptions) -> LibavStream:
@@ -180,13 +154,3 @@ def open_device(device: str, options: StreamOptions) -> LibavStream:
     if options.fps:
         settings["framerate"] = f"{options.fps:g}"
     return LibavStream(device, device, options, format="v4l2", settings=settings)
-
-
-def open_looped(path: Path, options: StreamOptions) -> LibavStream:
-    """A video file that stands for a camera: at its own pace, over and over.
-
-    Raises:
-        SourceError: It cannot be opened.
-    """
-    settings = {"protocol_whitelist": "file"}
-    return LibavStream(str(path), f"file:{path}", options, settings=settings, loop=True)

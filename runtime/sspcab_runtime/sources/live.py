@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import numpy as np
-
 from sspcab_edge.errors import SourceError
 from sspcab_edge.protocols import Frame
 from sspcab_runtime.sources.camera_address import CameraAddress, camera_address
 from sspcab_runtime.sources.colour import Converter
 from sspcab_runtime.sources.files import require_video
 from sspcab_runtime.sources.gst import GstStream, csi_pipeline
-from sspcab_runtime.sources.libav import open_device, open_looped, open_rtsp
+from sspcab_runtime.sources.libav import open_device, open_rtsp
+from sspcab_runtime.sources.looped import LoopedFilm
 from sspcab_runtime.sources.mjpeg import MjpegStream
+from sspcab_runtime.sources.newest import Newest
 from sspcab_runtime.sources.streams import Stream, StreamOptions
 from sspcab_runtime.sources.video import import_av
 
-__all__ = ["LiveSource", "open_live", "open_stream"]
+__all__ = ["EveryFrame", "NewestFrame", "open_live", "open_stream"]
 
 LOGIN = "--user NAME and --password file:PATH or env:NAME beside it"
 
@@ -42,11 +42,11 @@ def open_stream(address: CameraAddress, options: StreamOptions) -> Stream:
         return GstStream("the pipeline", address.pipeline, options)
     assert address.file is not None
     require_video(address.file)
-    return open_looped(address.file, options)
+    return LoopedFilm(address.file, options)
 
 
-class LiveSource:
-    """A camera, frame by frame, until it is lost.
+class EveryFrame:
+    """All frames of a camera until it is lost, however long ago they were taken.
 
     Args:
         address: Where it is.
@@ -61,16 +61,15 @@ class LiveSource:
         self.uri = address.display
         self.count = None
         self._stream = open_stream(address, options)
-        self._converter = Converter(import_av(), options.assumed)
-        self._converter.colour = self._stream.colour
+        self._convert = _converter(self._stream, options)
         self._frames: Iterator[object] = iter(self._stream)
         self._index = 0
 
-    def __iter__(self) -> LiveSource:
+    def __iter__(self) -> EveryFrame:
         return self
 
     def __next__(self) -> Frame:
-        """The next frame that could be decoded.
+        """The next whole frame.
 
         Raises:
             SourceError: The camera is lost.
@@ -78,21 +77,82 @@ class LiveSource:
         frame = next(self._frames, None)
         if frame is None:
             raise SourceError(f"{self.uri} ended")
-        pixels = np.ascontiguousarray(self._converter.rgb(frame))
         index = self._index
         self._index += 1
-        return Frame(pixels, index, self.uri, time.monotonic(), time.time())
+        return Frame(self._convert.rgb(frame), index, self.uri, time.monotonic(), time.time())
 
     def close(self) -> None:
         """Let go of the camera."""
         self._stream.close()
 
 
-def open_live(uri: str) -> LiveSource:
-    """A camera by its URI: see :class:`LiveSource`.
+class NewestFrame:
+    """The newest frame of a camera whenever one is asked for, until it is lost: see :class:`Newest`.
+
+    Args:
+        address: Where it is.
+        options: How it is opened.
+
+    Raises:
+        SourceError: It cannot be opened.
+        MissingPackageError: PyAV is not installed.
+    """
+
+    def __init__(self, address: CameraAddress, options: StreamOptions) -> None:
+        self.uri = address.display
+        self.count = None
+        self._stream = open_stream(address, options)
+        self._convert = _converter(self._stream, options)
+        self._wait_s = options.read_s + 1.0
+        self._newest = Newest(self._stream, "sspcab-camera")
+
+    @property
+    def received(self) -> int:
+        """Whole frames so far, dropped ones included."""
+        return self._newest.received
+
+    @property
+    def dropped(self) -> int:
+        """Frames so far that a newer one took the place of, or that nobody wanted any more."""
+        return self._newest.dropped
+
+    def __iter__(self) -> NewestFrame:
+        return self
+
+    def __next__(self) -> Frame:
+        """The newest whole frame that was not given yet; its clocks say when it came.
+
+        Raises:
+            SourceError: The camera is lost.
+        """
+        received = self._newest.take()
+        if received is None:
+            raise SourceError(f"{self.uri} ended")
+        pixels = self._convert.rgb(received.frame)
+        return Frame(pixels, received.index, self.uri, received.monotonic_s, received.wall_s)
+
+    def stop(self) -> None:
+        """Receive no more; what waits is dropped."""
+        self._newest.stop(self._wait_s)
+
+    def close(self) -> None:
+        """Let go of the camera; of one that does not answer even so, the end of the process does."""
+        if self._newest.stop(self._wait_s):
+            self._stream.close()
+
+
+def open_live(uri: str, options: StreamOptions) -> EveryFrame | NewestFrame:
+    """A camera by its URI.
 
     Raises:
         OptionError: The address is not allowed.
         SourceError: The camera cannot be opened.
     """
-    return LiveSource(camera_address(uri, login=LOGIN), StreamOptions())
+    kind = EveryFrame if options.every_frame else NewestFrame
+    return kind(camera_address(uri, login=LOGIN), options)
+
+
+def _converter(stream: Stream, options: StreamOptions) -> Converter:
+    converter = Converter(import_av(), options.assumed)
+    converter.colour = stream.colour
+    return converter

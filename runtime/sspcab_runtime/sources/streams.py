@@ -28,6 +28,7 @@ class StreamOptions:
         transport: Of RTSP, ``tcp`` or ``udp``.
         user: For the camera. Also ``password``.
         width: What to ask the camera for. Also ``height``, ``fps``.
+        every_frame: Whoever is slow gets old frames and loses none, instead of the newest.
     """
 
     open_s: float = 10.0
@@ -40,6 +41,7 @@ class StreamOptions:
     width: int | None = None
     height: int | None = None
     fps: float | None = None
+    every_frame: bool = False
 
 
 class Stream(Protocol):

@@ -11,6 +11,7 @@ import re
 from sspcab_edge.errors import SourceError
 from sspcab_edge.protocols import Source
 from sspcab_edge.shown_address import shown_address
+from sspcab_runtime.sources.streams import StreamOptions
 
 __all__ = ["SOURCES", "is_live", "open_source"]
 
@@ -25,7 +26,12 @@ SOURCES: dict[str, str] = {
     "csi": "sspcab_runtime.sources.live:open_live",
     "gst": "sspcab_runtime.sources.live:open_live",
 }
-"""Scheme -> "module:function" that takes the whole URI and gives a Source. A URI without scheme is a path."""
+"""Scheme -> "module:function" that takes the whole URI and options for cameras, and gives a Source.
+
+A URI without scheme is a path.
+"""
+_DEFAULTS = StreamOptions()
+
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(gst):")
 _FILES = frozenset({"file", "images"})
@@ -37,12 +43,16 @@ def is_live(uri: str) -> bool:
     return name in SOURCES and name not in _FILES
 
 
-def open_source(uri: str) -> Source:
+def open_source(uri: str, options: StreamOptions = _DEFAULTS) -> Source:
     """Open what a URI names: a picture, a folder of pictures or a video, by path or ``file://``;
     ``images://DIR``; a camera by ``rtsp(s)://``, ``http(s)://`` (MJPEG), ``v4l2:///dev/videoN``, ``csi://N``
     or ``gst:PIPELINE``.
 
     The caller closes it.
+
+    Args:
+        uri: Where it is.
+        options: For cameras.
 
     Raises:
         SourceError: The scheme is unknown, or nothing readable is there.
@@ -54,7 +64,7 @@ def open_source(uri: str) -> Source:
         known = ", ".join("gst:PIPELINE" if known == "gst" else f"{known}://" for known in SOURCES)
         raise SourceError(f"unknown source {shown_address(uri)!r}: expected a path, or one of {known}")
     module, function = SOURCES[name].split(":")
-    source: Source = getattr(importlib.import_module(module), function)(uri)
+    source: Source = getattr(importlib.import_module(module), function)(uri, options)
     return source
 
 

@@ -1,0 +1,155 @@
+"""A video file: its frames in display order, the damaged ones told from the whole ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sspcab_edge.errors import SourceError
+from sspcab_runtime.sources.decoding import decode_frames
+from sspcab_runtime.sources.transport_stream import read_units
+
+__all__ = ["Film"]
+
+
+class Film:
+    """The frames of a video file, read once from its beginning.
+
+    A film without damage is decoded by as many threads as there are cores. At the first sign of damage it is
+    begun anew with a decoder that tells all that it patches, and what was given already is passed over.
+
+    Args:
+        av: The PyAV module.
+        path: The file.
+        max_pixels: Larger frames are refused; None allows any.
+
+    Raises:
+        SourceError: The file cannot be opened as a video, or its frames are too large.
+    """
+
+    def __init__(self, av: Any, path: Path, max_pixels: int | None = None) -> None:
+        self._av, self._path, self._max_pixels = av, path, max_pixels
+        self._whole = self._damaged = 0
+        self._open()
+
+    @property
+    def count(self) -> int | None:
+        """How many frames the file says it holds, where it does."""
+        return self._stream.frames or None
+
+    @property
+    def codec(self) -> str:
+        """As FFmpeg names it."""
+        return str(self._stream.codec_context.name)
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second, where the file says so."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return float(rate) if rate else None
+
+    def frames(self) -> Iterator[Any | None]:
+        """PyAV frames, not upright yet; None for each that is damaged.
+
+        Raises:
+            SourceError: The file cannot be read any further, or ends before the end that it states.
+        """
+        last_s = 0.0
+        for frame in self._decode():
+            if frame is None:
+                self._damaged += 1
+            else:
+                self._whole += 1
+                self._check(frame.width, frame.height)
+                last_s = max(last_s, float(frame.time or 0.0))
+            yield frame
+        stated_s = self._stated_end_s()
+        if (stated_s is not None and last_s < stated_s) or self._lacks_bytes():
+            raise SourceError(f"{self._path} ends too early, after {self._whole} frames: it was cut off")
+        if self._whole + self._damaged == 0:
+            raise SourceError(f"{self._path} holds no frames")
+
+    def close(self) -> None:
+        """Release the file and the decoder."""
+        self._container.close()
+
+    def _open(self) -> None:
+        with self._errors("cannot be opened as a video (nor is it a picture, by its suffix)"):
+            # a playlist or session description could otherwise make FFmpeg open sockets
+            self._container = self._av.open(
+                f"file:{self._path}", metadata_errors="ignore", options={"protocol_whitelist": "file"}
+            )
+        if not self._container.streams.video:
+            self._container.close()
+            raise SourceError(f"{self._path} holds no video stream")
+        self._stream = self._container.streams.video[0]
+        context = self._stream.codec_context
+        self._check(context.width, context.height)
+        if self._max_pixels is not None:
+            context.options = {"max_pixels": str(self._max_pixels)}
+
+    def _decode(self) -> Iterator[Any | None]:
+        with self._errors("is damaged"):
+            self._stream.thread_type = "AUTO"
+            given = 0
+            for frame in decode_frames(self._av, self._container, self._stream, until_damage=True):
+                if frame is None:
+                    break
+                given += 1
+                yield frame
+            else:
+                return
+            self._container.close()
+            self._open()
+            self._stream.codec_context.thread_count = 1  # with several, H.264 does not tell of patches
+            units = read_units(self._path, self._stream.id) if self._is_transport_stream() else ()
+            frames = decode_frames(self._av, self._container, self._stream, units)
+            yield from islice(frames, given, None)
+
+    def _is_transport_stream(self) -> bool:
+        return str(self._container.format.name) == "mpegts"
+
+    def _check(self, width: int, height: int) -> None:
+        if self._max_pixels is not None and width * height > self._max_pixels:
+            raise SourceError(
+                f"{self._path} has frames of {width}x{height} pixels, allowed {self._max_pixels}"
+            )
+
+    def _stated_end_s(self) -> float | None:
+        """When the last frame must start at the latest, in seconds; None where the file does not say."""
+        if "matroska" not in self._container.format.name:
+            return None
+        duration_s = _clock_s(self._stream.metadata.get("DURATION", ""))
+        if duration_s is None and len(self._container.streams) == 1 and self._container.duration:
+            duration_s = self._container.duration / 1e6
+        rate = self._stream.average_rate
+        if duration_s is None or not rate:
+            return None
+        return duration_s - 2.5 / float(rate)
+
+    def _lacks_bytes(self) -> bool:
+        """Whether the file's own index points behind its end."""
+        size = self._path.stat().st_size
+        return any(entry.pos + entry.size > size for entry in self._stream.index_entries)
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Turn FFmpeg's errors into a SourceError that says ``what`` is wrong with the file."""
+        try:
+            yield
+        except self._av.error.FFmpegError as error:
+            where = f" after {self._whole} frames" if self._whole else ""
+            raise SourceError(f"{self._path} {what}{where}: {error.strerror}") from error
+
+
+def _clock_s(text: str) -> float | None:
+    """Seconds of ``HH:MM:SS.fraction``, or None where it is none."""
+    parts = text.split(":")
+    try:
+        hours, minutes, seconds = (float(part) for part in parts)
+    except ValueError:
+        return None
+    return hours * 3600 + minutes * 60 + seconds

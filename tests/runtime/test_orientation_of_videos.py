@@ -1,0 +1,91 @@
+"""Films that say how they are to be shown: run, daemon and export see them upright."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+av = pytest.importorskip("av", reason="av is not installed: no videos")
+
+from definitions.films import walk  # noqa: E402
+from sspcab_runtime.sources import open_source  # noqa: E402
+from sspcab_runtime.sources.camera_address import camera_address  # noqa: E402
+from sspcab_runtime.sources.colour import Converter  # noqa: E402
+from sspcab_runtime.sources.live import open_stream  # noqa: E402
+from sspcab_runtime.sources.streams import StreamOptions  # noqa: E402
+
+Pixels = npt.NDArray[np.uint8]
+
+ONE, MINUS = 1 << 16, -(1 << 16)
+MATRICES: dict[str, tuple[tuple[int, int, int, int], Callable[[Pixels], Pixels]]] = {
+    "as it is": ((ONE, 0, 0, ONE), lambda upright: upright),
+    "a quarter turn": ((0, ONE, MINUS, 0), lambda upright: np.rot90(upright)),
+    "half a turn": ((MINUS, 0, 0, MINUS), lambda upright: np.rot90(upright, 2)),
+    "three quarters": ((0, MINUS, ONE, 0), lambda upright: np.rot90(upright, 3)),
+    "mirrored": ((MINUS, 0, 0, ONE), lambda upright: upright[:, ::-1]),
+    "upside down": ((ONE, 0, 0, MINUS), lambda upright: upright[::-1]),
+    "transposed": ((0, ONE, ONE, 0), lambda upright: upright.swapaxes(0, 1)),
+    "transposed across": ((0, MINUS, MINUS, 0), lambda upright: np.rot90(upright.swapaxes(0, 1), 2)),
+}
+"""a, b, c, d of the matrix in the track header; and the stored pixels that they make upright."""
+
+
+def film(path: Path, kind: str, frames: list[Pixels]) -> Path:
+    """Without loss, stored as the matrix wants it."""
+    matrix, stored = MATRICES[kind]
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264rgb", rate=25)
+        stream.height, stream.width = stored(frames[0]).shape[:2]
+        stream.pix_fmt = "rgb24"
+        stream.options = {"qp": "0", "preset": "ultrafast"}
+        for pixels in frames:
+            shown = np.ascontiguousarray(stored(pixels))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 4 + 20 + 16
+    a, b, c, d = (value.to_bytes(4, "big", signed=True) for value in matrix)
+    data[place : place + 20] = a + b + bytes(4) + c + d
+    path.write_bytes(bytes(data))
+    return path
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_every_reader_sees_it_upright(kind: str, tmp_path: Path) -> None:
+    """To the bit: what ``sspcab-run`` and the export read, and what the daemon's camera does."""
+    frames = walk(3, size=(48, 64), walkers=1)
+    path = film(tmp_path / "film.mp4", kind, frames)
+    with closing(open_source(str(path))) as source:
+        seen = [frame.pixels for frame in source]
+    assert len(seen) == 3
+    for pixels, expected in zip(seen, frames, strict=True):
+        np.testing.assert_array_equal(pixels, expected)
+    with closing(open_stream(camera_address(str(path)), StreamOptions())) as stream:
+        converter = Converter(av)
+        for expected, frame in zip(frames, stream, strict=False):
+            assert converter.size(frame) == expected.shape[:2]
+            out = np.zeros_like(expected)
+            converter.rgb(frame, out)
+            np.testing.assert_array_equal(out, expected)
+
+
+def test_interlaced_video_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "film.ts"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg2video", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        stream.codec_context.flags |= 0x00040000 | 0x20000000  # interlaced coding and motion
+        for pixels in walk(4, size=(96, 128)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with closing(open_source(str(path))) as source:
+        assert {frame.converted for frame in source} == {
+            "interlaced video, with both fields of a frame in it"
+        }
