@@ -19,7 +19,6 @@ from sspcab_runtime.sources.camera_address import camera_address
 from sspcab_runtime.sources.colour import Colour, Converter
 from sspcab_runtime.sources.gst import read_caps
 from sspcab_runtime.sources.live import open_stream
-from sspcab_runtime.sources.mjpeg import jpeg_size
 from sspcab_runtime.sources.streams import StreamOptions
 
 av = pytest.importorskip("av", reason="PyAV is not installed: no cameras")
@@ -170,11 +169,11 @@ def test_a_mjpeg_camera() -> None:
         )
         converter = Converter(av)
         pixels = converter.rgb(next(iter(stream)))
-        assert camera.authorization == "Basic bWU6aXQ="
+        assert camera.authorization is None, "no login is sent unasked"
         assert np.abs(pixels.astype(int) - scene(1)).mean() < 6
         camera.mode = "freeze"
         begin = time.monotonic()
-        with pytest.raises(SourceError, match=r"in time|no whole picture"):
+        with pytest.raises(SourceError, match="no whole image"):
             list(stream)
         assert time.monotonic() - begin < 3
         stream.close()
@@ -191,10 +190,3 @@ def test_nobody_there() -> None:
         with pytest.raises(EdgeError) as caught:
             open_source(uri)
         assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"\xff\xd8" + b"\xff" * 50 + b"\xff\xd9"]
-)
-def test_headers_that_are_none(data: bytes) -> None:
-    assert jpeg_size(data) is None
