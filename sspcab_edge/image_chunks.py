@@ -36,7 +36,9 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PNM: Final = re.compile(rb"P[1-6]\s")
 _MARKER: Final = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # neither a byte of data, a restart nor filling
 _TIFF: Final = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
-_MOST_DIRECTORIES: Final = 65536
+_MOST_ENTRIES: Final = 1 << 20
+"""Of all directories together, which a hostile file may lay over each other."""
+
 _INTEGERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """Types of TIFF whose values are read, and how :mod:`struct` calls them."""
 
@@ -74,13 +76,13 @@ class Segment:
     content: bytes
 
 
-def jpeg_segments(data: bytes) -> Iterator[Segment]:
-    """Every whole segment behind the start of the image, to the end of the image.
+def jpeg_segments(data: bytes, start: int = 0) -> Iterator[Segment]:
+    """Every whole segment behind the start of the image, which begins at ``start``, to the end of the image.
 
     Compressed data belong to no segment. What lies in a segment, as a thumbnail does, is not looked into
     (ITU-T T.81, annex B).
     """
-    place = 2
+    place = start + 2
     while (found := _MARKER.search(data, place)) is not None:
         marker, place = data[found.start() + 1], found.end()
         if marker == END_OF_IMAGE:
@@ -161,13 +163,15 @@ def tiff_directories(data: bytes | memoryview) -> Iterator[Directory]:
     room = 8 if big else 4
     place = _number(data, f"{order}{offset}", room)
     seen: set[int] = set()
-    while place and place not in seen and len(seen) < _MOST_DIRECTORIES:
+    total = 0
+    while place and place not in seen and total < _MOST_ENTRIES:
         seen.add(place)
         entries = _number(data, f"{order}{count}", place)
         start = place + struct.calcsize(f"{order}{count}")
         end = start + (entries or 0) * heads.size
         if entries is None or end > len(data):
             return
+        total += 1 + entries
         found = Directory(place, following=_number(data, f"{order}{offset}", end))
         for number, (tag, kind, values, content) in enumerate(heads.iter_unpack(data[start:end]), start=1):
             if values == 1 and kind in _INTEGERS and struct.calcsize(_INTEGERS[kind]) <= room:

@@ -27,6 +27,9 @@ __all__ = ["as_stored", "count_images", "lacks_end", "tiff_page", "with_other_en
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC5, 0xC9, 0xCD})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _APP2: Final = 0xE2
+_BETWEEN: Final = re.compile(rb"(?:[\0\r\n]|\xff(?!\xd8\xff))*")
+"""Filling between JPEG files that were joined."""
+
 _COEFFICIENTS: Final = 64
 _OTHER_END: Final = b"".join(bytes(range(16, 144)) + bytes((0xFF, 0xD0 + number)) for number in range(8))
 """Data and restarts that go on with a scan which wants more, and are passed over by one that does not."""
@@ -142,10 +145,10 @@ def _jpeg_is_whole(data: bytes) -> bool:
 
 def _jpeg_images(data: bytes) -> int:
     """Files of one size that follow each other, as a recording of Motion JPEG has them."""
-    images, first = 0, None
-    while data[:3] == b"\xff\xd8\xff":
+    images, start, first = 0, 0, None
+    while data[start : start + 3] == b"\xff\xd8\xff":
         end, size = None, None
-        for one in jpeg_segments(data):
+        for one in jpeg_segments(data, start):
             if one.marker == _APP2 and one.content.startswith(b"MPF\0"):
                 return 1  # what follows is described there (CIPA DC-007)
             if one.marker in _SEQUENTIAL | _PROGRESSIVE:
@@ -155,8 +158,8 @@ def _jpeg_images(data: bytes) -> int:
         if end is None or (first is not None and size != first):
             break
         images, first = images + 1, size
-        data = data[end:].lstrip(b"\0\xff\r\n")
-        data = b"\xff" + data if data[:2] == b"\xd8\xff" else data
+        found = _BETWEEN.match(data, end)
+        start = end if found is None else found.end()
     return max(1, images)
 
 
