@@ -20,6 +20,7 @@ from sspcab_edge.printable import one_line, printable
 from sspcab_edge.protocols import LiveSource, Source
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
+from sspcab_runtime.login import login_options, with_login
 from sspcab_runtime.overlay import heat_range
 from sspcab_runtime.pipeline import Failure, Result
 from sspcab_runtime.progress import Progress
@@ -96,6 +97,7 @@ class _Summary:
     is_flag=True,
     help="Of a camera, judge old frames late and drop none. [default: the newest, whenever there is time]",
 )
+@login_options
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after this many frames.")
 @click.option("--no-prove", is_flag=True, help="Do not replay the parity pack on a device new to the bundle.")
 @click.option(
@@ -116,6 +118,8 @@ def command(
     threshold: float | None,
     folder: Path | None,
     every_frame: bool,
+    user: str | None,
+    password: str | None,
     limit: int | None,
     no_prove: bool,
     fallback: bool,
@@ -131,12 +135,13 @@ def command(
     cannot be opened do not stop the others; the exit status is then 1.
 
     A camera that is faster than the detector loses frames: whenever there is time the newest is judged, and
-    the others are counted.
+    the others are counted. One that asks for a login gets --user and --password, by Digest if it offers that;
+    nothing is sent unasked.
     """
     if threshold is not None and not np.isfinite(threshold):
         raise OptionError(f"--threshold is {threshold}, expected a finite number")
     names = named_sources(sources)
-    options = StreamOptions(every_frame=every_frame)
+    options = with_login(StreamOptions(every_frame=every_frame), names, user, password)
     with ExitStack() as opened, Progress(_NAME) as progress:
         alone = opened.enter_context(closing(open_source(names[0], options))) if len(names) == 1 else None
         detector = Detector.open(

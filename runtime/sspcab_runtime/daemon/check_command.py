@@ -14,8 +14,8 @@ from sspcab_edge.local_path import local_path
 from sspcab_edge.printable import one_line
 from sspcab_runtime.daemon.config import Config
 from sspcab_runtime.daemon.config_file import error_at, read_config
-from sspcab_runtime.daemon.secrets import read_secret
 from sspcab_runtime.daemon.source_check import look_at
+from sspcab_runtime.secrets import read_secret
 from sspcab_runtime.sources.camera_address import camera_address
 from sspcab_runtime.sources.streams import StreamOptions
 

@@ -20,6 +20,7 @@ from sspcab_edge.local_path import local_path
 from sspcab_runtime.daemon.addresses import is_loopback, split_listen
 from sspcab_runtime.daemon.config import Config, ModbusConfig, MqttConfig, MqttTriggerConfig, WebhookConfig
 from sspcab_runtime.daemon.config_lines import find_line
+from sspcab_runtime.login import check_user
 from sspcab_runtime.sources.camera_address import camera_address
 
 __all__ = ["error_at", "parse_config", "read_config"]
@@ -200,6 +201,8 @@ def _check(config: Config, path: Path, text: str) -> None:
             refuse([*at, "bundle"], f"there is no bundle {camera.bundle}: expected one of {known}")
         if camera.password is not None and camera.user is None:
             refuse([*at, "password"], "a password needs a user beside it")
+        if camera.user is not None:
+            check([*at, "user"], partial(check_user, camera.user))
         if camera.alarm.needed > camera.alarm.of:
             refuse(
                 [*at, "alarm", "needed"], f"{camera.alarm.needed} of {camera.alarm.of} frames can never be"

@@ -18,8 +18,8 @@ from sspcab_edge.printable import one_line
 from sspcab_edge.protocols import Source
 from sspcab_runtime.daemon.config import CameraConfig
 from sspcab_runtime.daemon.config_file import read_config
-from sspcab_runtime.daemon.secrets import read_secret
 from sspcab_runtime.detector import Detector
+from sspcab_runtime.secrets import read_secret
 from sspcab_runtime.sources import open_source
 from sspcab_runtime.sources.camera_address import camera_address
 from sspcab_runtime.sources.live import NewestFrame

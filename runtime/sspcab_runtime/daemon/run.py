@@ -21,11 +21,11 @@ from sspcab_runtime.daemon.logs import Redactor, set_up_logs
 from sspcab_runtime.daemon.notify import Notifier
 from sspcab_runtime.daemon.observing import Observation
 from sspcab_runtime.daemon.reporting import daemon_status
-from sspcab_runtime.daemon.secrets import make_token, read_secret
 from sspcab_runtime.daemon.sinks import SinkRunner, open_sinks
 from sspcab_runtime.daemon.store import Store
 from sspcab_runtime.daemon.supervisor import Supervisor
 from sspcab_runtime.daemon.triggered import Ledger
+from sspcab_runtime.secrets import make_token, read_secret
 
 __all__ = ["run_daemon"]
 

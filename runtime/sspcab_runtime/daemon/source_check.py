@@ -13,6 +13,7 @@ from typing import Final
 
 from sspcab_edge.errors import SourceError
 from sspcab_edge.printable import printable
+from sspcab_edge.shown_address import shown_text
 from sspcab_runtime.sources.camera_address import CameraAddress
 from sspcab_runtime.sources.gst import csi_pipeline
 from sspcab_runtime.sources.live import open_stream
@@ -107,7 +108,7 @@ def _element(part: Sequence[str]) -> str | None:
     if "/" in first or first.endswith(".") or "(" in first:
         return None
     if _ELEMENT.fullmatch(first) is None:
-        raise SourceError(f"a pipeline has {first!r} where an element is expected")
+        raise SourceError(f"a pipeline has {shown_text(first)!r} where an element is expected")
     return first
 
 

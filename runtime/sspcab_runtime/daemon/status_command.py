@@ -14,8 +14,8 @@ from sspcab_edge.errors import ConfigError, SourceError
 from sspcab_runtime.daemon.addresses import split_listen
 from sspcab_runtime.daemon.config import Config
 from sspcab_runtime.daemon.config_file import read_config
-from sspcab_runtime.daemon.secrets import read_secret
 from sspcab_runtime.daemon.status import DaemonStatus
+from sspcab_runtime.secrets import read_secret
 
 __all__ = ["status"]
 

@@ -18,6 +18,10 @@ __all__ = ["LibavStream", "open_device", "open_rtsp"]
 _PROBE = {"probesize": "65536", "analyzeduration": "100000"}
 """By default FFmpeg listens to a camera for two seconds before it gives a frame."""
 
+_REFUSED = "refuses this user or this password (401), or wants a login that FFmpeg does not know: it has MD5"
+_LONGEST_LOGIN = 127
+"""Bytes with their escapes: FFmpeg cuts off what is longer."""
+
 
 class LibavStream:
     """What FFmpeg demuxes and decodes.
@@ -46,6 +50,7 @@ class LibavStream:
         lossy: bool = False,
     ) -> None:
         self._name, self._max_pixels = name, options.max_pixels
+        self._with_login = options.user is not None
         self._av = import_av()
         self._av.logging.set_level(self._av.logging.PANIC)  # its messages show addresses with passwords
         with self._errors("cannot be opened"):
@@ -110,6 +115,9 @@ class LibavStream:
         """FFmpeg's errors as ours, without the address, which may hold a password."""
         try:
             yield
+        except self._av.error.HTTPUnauthorizedError:
+            why = _REFUSED if self._with_login else "wants a user and a password (401)"
+            raise SourceError(f"{self._name} {why}") from None
         except self._av.error.FFmpegError as error:
             raise SourceError(f"{self._name} {what}: {error.strerror}") from None
         except OSError as error:
@@ -127,6 +135,11 @@ def open_rtsp(
     login = ""
     if options.user is not None:
         login = f"{quote(options.user, safe='')}:{quote(options.password or '', safe='')}@"
+        if len(login) > _LONGEST_LOGIN + 1:
+            raise SourceError(
+                f"{display} cannot be opened: user and password have {len(login) - 1} bytes as a URL, "
+                f"FFmpeg takes {_LONGEST_LOGIN}"
+            )
     where = f"[{host}]" if ":" in host else host
     target = f"{scheme}://{login}{where}{'' if port is None else f':{port}'}{path}"
     protocols = "rtsp,rtp,tcp,udp" if scheme == "rtsp" else "rtsps,rtsp,rtp,tcp,tls,udp"

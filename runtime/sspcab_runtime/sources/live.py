@@ -20,7 +20,7 @@ from sspcab_runtime.sources.video import import_av
 
 __all__ = ["EveryFrame", "NewestFrame", "open_live", "open_stream"]
 
-LOGIN = "--user NAME and --password file:PATH or env:NAME beside it"
+_LOGIN = "--user NAME and --password file:PATH or env:NAME"
 
 
 def open_stream(address: CameraAddress, options: StreamOptions) -> Stream:
@@ -149,7 +149,7 @@ def open_live(uri: str, options: StreamOptions) -> EveryFrame | NewestFrame:
         SourceError: The camera cannot be opened.
     """
     kind = EveryFrame if options.every_frame else NewestFrame
-    return kind(camera_address(uri, login=LOGIN), options)
+    return kind(camera_address(uri, login=_LOGIN), options)
 
 
 def _converter(stream: Stream, options: StreamOptions) -> Converter:

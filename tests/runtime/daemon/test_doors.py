@@ -25,9 +25,9 @@ from sspcab_runtime.daemon.events import Event
 from sspcab_runtime.daemon.logs import Redactor
 from sspcab_runtime.daemon.notify import Notifier
 from sspcab_runtime.daemon.parts import Answer, PartDecision, Trigger
-from sspcab_runtime.daemon.secrets import make_token, read_secret
 from sspcab_runtime.daemon.status import CameraStatus, DaemonStatus, Score, StoreStatus
 from sspcab_runtime.daemon.web import WebServer
+from sspcab_runtime.secrets import make_token, read_secret
 from sspcab_runtime.sources.camera_address import camera_address
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: no page")

@@ -1,4 +1,4 @@
-"""Secrets by reference: a file, a systemd credential, an environment variable. Never in the configuration."""
+"""Secrets by reference: a file, a systemd credential, an environment variable. Never by their own words."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sspcab_edge.errors import ConfigError
 from sspcab_edge.local_path import local_path
+from sspcab_edge.printable import printable
 
 __all__ = ["make_token", "read_secret"]
 
@@ -25,12 +26,12 @@ def read_secret(reference: str) -> str:
     if kind == "env":
         value = os.environ.get(name, "")
         if not value:
-            raise ConfigError(f"the environment has no {name}, which the configuration names as a secret")
+            raise ConfigError(f"the environment has no {printable(name)}, which is named as a secret")
         return value
     if kind == "credential":
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
         if folder is None or "/" in name or name in ("", ".", ".."):
-            raise ConfigError(f"there is no credential {name!r}: give it with LoadCredential= in the unit")
+            raise ConfigError(f"there is no credential {name!r}: give it with LoadCredential= in its unit")
         return _read(Path(folder) / name, reference)
     if kind == "file":
         return _read(local_path(name), reference)
