@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 
 av = pytest.importorskip("av", reason="av is not installed: no videos")
 
-from definitions.films import walk  # noqa: E402
+from definitions.films import walk, write_film  # noqa: E402
+from definitions.turned_images import seen, turned_jpeg  # noqa: E402
 from sspcab_runtime.sources import open_source  # noqa: E402
 from sspcab_runtime.sources.camera_address import camera_address  # noqa: E402
 from sspcab_runtime.sources.colour import Converter  # noqa: E402
@@ -73,6 +76,38 @@ def test_every_reader_sees_it_upright(kind: str, tmp_path: Path) -> None:
             out = np.zeros_like(expected)
             converter.rgb(frame, out)
             np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("lies", [1, 3, 6, 8])
+def test_exif_in_motion_jpeg_is_honoured(lies: int) -> None:
+    """PyAV cannot list what lies beside such frames."""
+    pixels = walk(1, size=(48, 64))[0][..., ::-1]
+    plain, turned = (av.CodecContext.create("mjpeg", "r") for _ in range(2))
+    (stored,) = plain.decode(av.Packet(turned_jpeg(pixels, 1)))
+    (frame,) = turned.decode(av.Packet(turned_jpeg(pixels, lies)))
+    converter = Converter(av)
+    expected = seen(converter.rgb(stored), lies)
+    assert converter.size(frame) == expected.shape[:2]
+    np.testing.assert_array_equal(converter.rgb(frame), expected)
+
+
+def test_decoders_can_be_closed_at_any_time(tmp_path: Path) -> None:
+    """A message of a thread of FFmpeg must not wait for whom waits for the thread."""
+    path = tmp_path / "film.mp4"
+    write_film(path, walk(5))
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from sspcab_runtime.sources.looped import LoopedFilm\n"
+        "from sspcab_runtime.sources.streams import StreamOptions\n"
+        "for _ in range(1000):\n"
+        "    film = LoopedFilm(Path(sys.argv[1]), StreamOptions())\n"
+        "    next(iter(film))\n"
+        "    film.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_interlaced_video_is_named(tmp_path: Path) -> None:

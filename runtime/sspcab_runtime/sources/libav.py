@@ -52,7 +52,6 @@ class LibavStream:
         self._name, self._max_pixels = name, options.max_pixels
         self._with_login = options.user is not None
         self._av = import_av()
-        self._av.logging.set_level(self._av.logging.PANIC)  # its messages show addresses with passwords
         with self._errors("cannot be opened"):
             self._container = self._av.open(
                 target,

@@ -32,7 +32,6 @@ class LoopedFilm:
 
     def __init__(self, path: Path, options: StreamOptions) -> None:
         self._av, self._path, self._max_pixels = import_av(), path, options.max_pixels
-        self._av.logging.set_level(self._av.logging.PANIC)
         self._film = Film(self._av, path, self._max_pixels)
         self.codec, self.fps, self.colour = self._film.codec, self._film.fps, None
         self.bad = 0

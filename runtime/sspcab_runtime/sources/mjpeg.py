@@ -44,7 +44,6 @@ class MjpegStream:
     ) -> None:
         self._name, self._max_pixels, self._read_s = display, options.max_pixels, options.read_s
         self._av = import_av()
-        self._av.logging.set_level(self._av.logging.PANIC)
         self.bad = 0
         self.codec, self.fps, self.colour = "mjpeg", None, None
         self._until = 0.0

@@ -22,7 +22,10 @@ _GAP_S, _GAP_FRAMES = 1.0, 4
 
 
 def import_av() -> Any:
-    """The ``av`` module (PyAV), new enough to honour a colour range.
+    """The ``av`` module (PyAV), new enough to honour a colour range, and without a word from FFmpeg.
+
+    Its messages show addresses with passwords. And a decoder's thread that has one for Python waits for
+    whoever closes the decoder, who waits for that thread: they hang at every level but None.
 
     Raises:
         MissingPackageError: It is not installed, or too old.
@@ -33,6 +36,7 @@ def import_av() -> Any:
         raise MissingPackageError("av", "video", "video") from error
     if int(str(av.__version__).split(".")[0]) < _OLDEST_MAJOR:
         raise MissingPackageError(f"av {_OLDEST_MAJOR} or newer", "video", "video (an older one is there)")
+    av.logging.set_level(None)
     return av
 
 

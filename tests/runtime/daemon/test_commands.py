@@ -134,7 +134,7 @@ def test_check_says_each_source_that_is_wrong_in_one_line(
     (tmp_path / "folder.mp4").mkdir()
     wrong = {
         "none": ("missing.mp4", "missing.mp4 cannot be read: No such file or directory"),
-        "text": ("text.mp4", "text.mp4 cannot be opened: Invalid data"),
+        "text": ("text.mp4", "text.mp4 cannot be opened as a video"),
         "still": ("still.png", "still.png is an image, allowed is a video"),
         "folder": ("folder.mp4", "folder.mp4 is no file, expected a video"),
         "device": ("v4l2:///dev/video987", "/dev/video987 cannot be read: No such file or directory; is the"),
