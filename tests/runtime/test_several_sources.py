@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,6 +82,22 @@ def test_each_has_the_verdict_that_it_has_alone(pristine: Path, mixed: list[Path
     for line in (*together, *alone):
         del line["latency_ms"]
     assert together == alone
+
+
+def test_a_film_that_was_cut_off_is_a_failure_and_the_next_is_judged(
+    pristine: Path, film: Callable[[str, int], Path]
+) -> None:
+    cut, whole = film("cut.mkv", 12), film("whole.mkv", 3)
+    cut.write_bytes(cut.read_bytes()[: int(cut.stat().st_size * 0.6)])
+    done = run(pristine, cut, whole, "--json")
+    assert done.returncode == 1
+    sources = [json.loads(line)["source"] for line in done.stdout.splitlines()]
+    judged = sources.count(str(cut))
+    assert 2 < judged < 12
+    assert sources == [str(cut)] * judged + [str(whole)] * 3
+    said = done.stderr.decode().splitlines()
+    assert f"{cut} ends too early, after {judged} frames: it was cut off" in said[-3]
+    assert re.fullmatch(rf"sspcab-run: \d of {judged + 4} pictures, frames and sources could .*", said[-1])
 
 
 @pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\0"])

@@ -77,7 +77,7 @@ class Film:
         self._container.close()
 
     def _open(self) -> None:
-        with self._errors("cannot be opened as a video (nor is it a picture, by its suffix)"):
+        with self._errors("cannot be opened as a video, nor is it an image"):
             # a playlist or session description could otherwise make FFmpeg open sockets
             self._container = self._av.open(
                 f"file:{self._path}", metadata_errors="ignore", options={"protocol_whitelist": "file"}
