@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from sspcab_edge.errors import SourceError
-from sspcab_edge.printable import printable
-from sspcab_edge.shown_address import shown_text
 from sspcab_runtime.sources.camera_address import CameraAddress
 from sspcab_runtime.sources.gst import csi_pipeline
 from sspcab_runtime.sources.live import open_stream
@@ -23,6 +21,7 @@ __all__ = ["look_at"]
 
 _INSPECT: Final = "gst-inspect-1.0"
 _INSPECT_S: Final = 60.0
+_CAPS: Final = re.compile(r"[A-Za-z]+/[A-Za-z0-9.+-]+")
 _ELEMENT: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -48,13 +47,6 @@ def look_at(address: CameraAddress, options: StreamOptions) -> str:
 
 
 def _look_at_file(address: CameraAddress, options: StreamOptions) -> str:
-    assert address.file is not None
-    try:
-        mode = address.file.stat().st_mode
-    except OSError as error:
-        raise SourceError(f"{printable(address.file)} cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(mode):
-        raise SourceError(f"{printable(address.file)} is no file, expected a video")
     stream = open_stream(address, options)
     try:
         frame = next(iter(stream))
@@ -82,7 +74,8 @@ def _look_at_pipeline(words: Sequence[str]) -> str:
     for program in ("gst-launch-1.0", _INSPECT):
         if shutil.which(program) is None:
             raise SourceError(f"{program} is not installed: apt-get install gstreamer1.0-tools")
-    elements = [element for part in _parts(words) if (element := _element(part)) is not None]
+    parts = enumerate(_parts(words), start=1)
+    elements = [element for number, part in parts if (element := _element(number, part)) is not None]
     for element in dict.fromkeys(elements):
         if not _is_installed(element):
             raise SourceError(f"GStreamer has no element {element!r}: install the plug-in that holds it")
@@ -102,13 +95,18 @@ def _parts(words: Sequence[str]) -> list[list[str]]:
     return parts
 
 
-def _element(part: Sequence[str]) -> str | None:
-    """The element that a part begins with; None for caps and for what refers to an element by its name."""
+def _element(number: int, part: Sequence[str]) -> str | None:
+    """The element that a part begins with; None for caps and for what refers to an element by its name.
+
+    What stands there instead is not shown: it might hold a password.
+    """
     first = part[0]
-    if "/" in first or first.endswith(".") or "(" in first:
+    if _CAPS.match(first) or first.endswith("."):
         return None
     if _ELEMENT.fullmatch(first) is None:
-        raise SourceError(f"a pipeline has {shown_text(first)!r} where an element is expected")
+        raise SourceError(
+            f"part {number} of a pipeline does not begin with an element, as in fakesrc ! queue"
+        )
     return first
 
 

@@ -79,12 +79,15 @@ def require_video(path: Path) -> None:
     """Refuse an image where frames of a camera are expected: as a video it would be another one.
 
     Raises:
-        SourceError: It is an image, or cannot be read.
+        SourceError: It is an image or no file, or cannot be read.
     """
     try:
-        image = is_image(path)
+        file = stat.S_ISREG(path.stat().st_mode)
+        image = file and is_image(path)
     except OSError as error:
         raise SourceError(f"{printable(path)} cannot be read: {error.strerror}") from error
+    if not file:
+        raise SourceError(f"{printable(path)} is no file, expected a video")
     if image:
         raise SourceError(f"{printable(path)} is an image, allowed is a video: sspcab-run judges images")
 

@@ -132,11 +132,13 @@ def test_check_says_each_source_that_is_wrong_in_one_line(
     (tmp_path / "text.mp4").write_text("no film")
     (tmp_path / "still.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
     (tmp_path / "folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
     wrong = {
         "none": ("missing.mp4", "missing.mp4 cannot be read: No such file or directory"),
         "text": ("text.mp4", "text.mp4 cannot be opened as a video"),
         "still": ("still.png", "still.png is an image, allowed is a video"),
         "folder": ("folder.mp4", "folder.mp4 is no file, expected a video"),
+        "pipe": ("pipe.mp4", "pipe.mp4 is no file, expected a video"),
         "device": ("v4l2:///dev/video987", "/dev/video987 cannot be read: No such file or directory; is the"),
     }
     file = _config(tmp_path / "edge.toml", pristine, {name: source for name, (source, _) in wrong.items()})
@@ -157,7 +159,7 @@ def test_check_says_each_source_that_is_wrong_in_one_line(
         ("videotestsrc ! no-such-element", "GStreamer has no element 'no-such-element'"),
         ("videotestsrc ! ! identity", "has nothing before, between or behind two links"),
         ("videotestsrc !", "has nothing before, between or behind two links"),
-        ("videotestsrc ! =x", "has '=x' where an element is expected"),
+        ("videotestsrc ! location=rtsp://u:p@h/", "part 2 of a pipeline does not begin with an element"),
     ],
 )
 def test_check_reads_pipelines(
