@@ -26,7 +26,12 @@ __all__ = ["as_stored", "count_images", "lacks_end", "tiff_page", "with_other_en
 
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC5, 0xC9, 0xCD})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_APP2: Final = 0xE2
+_APPLICATION: Final = range(0xE0, 0xF0)
+_MAP: Final = re.compile(
+    rb"ns\.adobe\.com/hdr-gain-map|iso:ts:21496|photo:2020:aux|ns\.google\.com/photos/.*depth"
+)
+"""What such maps are called: by Adobe and Google, by ISO 21496-1, by Apple."""
+
 _BETWEEN: Final = re.compile(rb"(?:[\0\r\n]|\xff(?!\xd8\xff))*")
 """Filling between JPEG files that were joined."""
 
@@ -144,13 +149,16 @@ def _jpeg_is_whole(data: bytes) -> bool:
 
 
 def _jpeg_images(data: bytes) -> int:
-    """Files of one size that follow each other, as a recording of Motion JPEG has them."""
+    """Files of one size that follow each other, as in a recording of Motion JPEG, or of a stereo camera.
+
+    A map of gain or depth for the image before is none, whatever its size.
+    """
     images, start, first = 0, 0, None
     while data[start : start + 3] == b"\xff\xd8\xff":
         end, size = None, None
         for one in jpeg_segments(data, start):
-            if one.marker == _APP2 and one.content.startswith(b"MPF\0"):
-                return 1  # what follows is described there (CIPA DC-007)
+            if images and one.marker in _APPLICATION and _MAP.search(one.content):
+                return images
             if one.marker in _SEQUENTIAL | _PROGRESSIVE:
                 size = one.content[1:5]
             if one.marker == END_OF_IMAGE:

@@ -188,6 +188,21 @@ def test_pages_of_a_tiff_are_counted_and_copies_are_not(tmp_path: Path, pixels: 
     assert count_images(turned_tiff(pixels, 1, copy=True)) == 1
 
 
+def app1(content: bytes) -> bytes:
+    return b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content
+
+
+def test_both_images_of_a_stereo_camera_count(tmp_path: Path, pixels: Pixels) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: no MPO to read")
+    path = tmp_path / "both.jpg"
+    left, right, preview = (image.fromarray(one) for one in (pixels, pixels[::-1].copy(), pixels[::2, ::2]))
+    left.save(path, "MPO", save_all=True, append_images=[right])
+    with pytest.raises(PictureError, match=r"both\.jpg holds 2 images"):
+        decode_picture(path)
+    left.save(path, "MPO", save_all=True, append_images=[preview])
+    assert decode_picture(path).pixels.shape == (40, 60, 3)
+
+
 @pytest.mark.parametrize("between", [b"", b"\0\0", b"\r\n", b"\xff\xff"])
 def test_a_recording_of_jpegs_is_not_its_first(tmp_path: Path, pixels: Pixels, between: bytes) -> None:
     path = tmp_path / "camera.jpg"
@@ -198,7 +213,7 @@ def test_a_recording_of_jpegs_is_not_its_first(tmp_path: Path, pixels: Pixels, b
         (one + between + two + between + one, 3),
         (one + between + small, 1),
         (one + between + two[:90], 1),
-        (one[:2] + b"\xff\xe2\0\x08MPF\0\0\0" + one[2:] + between + two, 1),
+        (one + between + two[:2] + app1(b"http://ns.adobe.com/hdr-gain-map/1.0/") + two[2:], 1),
     ):
         assert count_images(data) == images
         path.write_bytes(data)
