@@ -27,10 +27,8 @@ __all__ = ["as_stored", "count_images", "lacks_end", "tiff_page", "with_other_en
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC5, 0xC9, 0xCD})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _APPLICATION: Final = range(0xE0, 0xF0)
-_MAP: Final = re.compile(
-    rb"ns\.adobe\.com/hdr-gain-map|iso:ts:21496|photo:2020:aux|ns\.google\.com/photos/.*depth"
-)
-"""What such maps are called: by Adobe and Google, by ISO 21496-1, by Apple."""
+_MAP: Final = re.compile(rb"ns\.adobe\.com/hdr-gain-map|iso:ts:21496|com:apple:photo:20\d\d:aux")
+"""What maps of gain and depth are called: by Adobe and Google, by ISO 21496-1, by Apple."""
 
 _BETWEEN: Final = re.compile(rb"(?:[\0\r\n]|\xff(?!\xd8\xff))*")
 """Filling between JPEG files that were joined."""
