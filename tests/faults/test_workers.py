@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 from definitions.fake_camera import FakeCamera
@@ -41,13 +42,49 @@ def test_a_worker_that_hangs(tmp_path: Path, toml: str) -> None:
         daemon.wait_ready()
         old = daemon.worker()["pid"]
         os.kill(old, signal.SIGSTOP)
+        daemon.fault("hang", "")  # the next worker is not there before somebody looked
         found_s = wait_for(lambda: daemon.worker()["state"] != "ready", 3, "found")
         assert daemon.request("/readyz")[0] == 503
+        daemon.fault("hang", None)
         wait_for(
             lambda: daemon.worker()["state"] == "ready" and daemon.worker()["pid"] != old, 10, "replaced"
         )
         print(f"found after {found_s:.1f} s")
-        assert not Path(f"/proc/{old}").exists()
+        wait_for(lambda: not Path(f"/proc/{old}").exists(), 2, "reaped")
+        daemon.stop()
+
+
+def test_a_short_outage_is_seen(tmp_path: Path, toml: str) -> None:
+    """A worker that is replaced at once: who asks meanwhile is told that it is not ready."""
+    with RunningDaemon(tmp_path, toml.replace("infer_s = 1.0", "infer_s = 5.0")) as daemon:
+        daemon.wait_ready()
+        asked: list[tuple[float, int, float]] = []
+
+        def again(old: int) -> bool:
+            begin = time.monotonic()
+            asked.append((begin, daemon.request("/readyz")[0], time.monotonic()))
+            return daemon.worker()["pid"] not in (old, None) and daemon.worker()["state"] == "ready"
+
+        daemon.fault("slow", "0.05")
+        for _ in range(3):
+            old = daemon.worker()["pid"]
+            os.kill(old, signal.SIGKILL)
+            wait_for(partial(again, old), 20, "serving again")
+            time.sleep(3.2)
+        events = [event for event in daemon.events() if event["reason"] == "killed"]
+        opened, closed = (
+            [event["monotonic_s"] for event in events if event["phase"] == phase]
+            for phase in ("opened", "closed")
+        )
+        assert len(opened) == len(closed) == 3
+        outages = list(zip(opened, closed, strict=True))
+        meanwhile = [
+            code
+            for begin, code, end in asked
+            if any(since + 0.1 < begin and end < until for since, until in outages)
+        ]
+        assert meanwhile
+        assert set(meanwhile) == {503}
         daemon.stop()
 
 

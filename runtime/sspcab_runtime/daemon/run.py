@@ -168,9 +168,9 @@ def _turn(
         while not ended:
             supervisor.turn()
             now = time.monotonic()
-            if now - status_s < _STATUS_S:
+            if now - status_s < _STATUS_S and not supervisor.changed:
                 continue
-            status_s = now
+            status_s, supervisor.changed = now, False
             status = daemon_status(supervisor, store.status(), [sink.status() for sink in sinks], started)
             observation.renew(status)
             summary = "; ".join(status.problems) or "ready"

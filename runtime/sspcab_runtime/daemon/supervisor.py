@@ -67,6 +67,9 @@ class Supervisor:
         evidence: Started.
         ledger: Of parts, loaded.
         chance: Random numbers for waits.
+
+    Attributes:
+        changed: Something is wrong, or right again, since whoever reports set this to False.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Supervisor:
         self._requests: dict[tuple[str, int], list[tuple[CameraRun, Held]]] = {}
         self._trouble: dict[str, Fault] = {}
         self._reaped_s = 0.0
-        self.stopping = False
+        self.stopping = self.changed = False
         self.turned_s = time.monotonic()
         files = str((base / local_path(config.files or ".")).resolve())
         watched = Counter(camera.bundle for camera in config.cameras.values())
@@ -215,6 +218,7 @@ class Supervisor:
             _LOG.warning("camera %s: %s; it is opened again", run.name, message)
             return
         run.lost = "stalled" if reason == "stalled" else "lost"
+        self.changed = True
         self._announcer.fault_opened(run, run.lost, message, now)
 
     def _gap(self, run: CameraRun, now: float, message: str) -> None:
@@ -311,6 +315,7 @@ class Supervisor:
     def _bundle_ready(self, bundle: ServedBundle) -> None:
         ready = bundle.ready
         assert ready is not None
+        self.changed = True
         _LOG.info(
             "bundle %s: %s on %s, %s",
             bundle.name,
@@ -395,6 +400,7 @@ class Supervisor:
 
     def _bundle_trouble(self, bundle: ServedBundle, reason: str, message: str, serving: bool) -> None:
         now = time.monotonic()
+        self.changed = True
         _LOG.error("bundle %s: %s: %s", bundle.name, reason, message)
         if serving:
             self._announcer.emit(
