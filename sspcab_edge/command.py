@@ -10,9 +10,10 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
@@ -37,6 +38,7 @@ def run(command: click.Command, name: str) -> NoReturn:
     what is half-written is removed.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.excepthook = _say_crash
     try:
         code = command.main(prog_name=name, standalone_mode=False)
     except EdgeError as error:
@@ -70,6 +72,19 @@ def _forget_output() -> None:
     """Let nothing be written at exit that cannot be."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The traceback of a bug, as Python prints it, without the logins that its texts may hold."""
+    sys.stderr.write(shown_text("".join(traceback.format_exception(kind, error, trace))))
+
+
+class _Lines(logging.Formatter):
+    """Log lines without the logins of addresses."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, or several where there is a traceback."""
+        return shown_text(super().format(record))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -121,7 +136,9 @@ def _set_up_logging(context: click.Context, parameter: click.Parameter, verbose:
     if context.resilient_parsing or (not verbose and logging.getLogger().handlers):
         return
     level = logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     for noisy in ("torch", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 

@@ -10,9 +10,11 @@ from urllib.parse import unquote_to_bytes
 
 from sspcab_edge.errors import OptionError
 from sspcab_edge.printable import printable
+from sspcab_edge.shown_address import shown_address
 
 __all__ = ["local_path"]
 
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _URI: Final = re.compile(r"(file|images)://", re.IGNORECASE)
 
 
@@ -24,11 +26,14 @@ def local_path(name: str | Path) -> Path:
     name itself. A :class:`~pathlib.Path` is given back as it is.
 
     Raises:
-        OptionError: A URI names another host, or has a query or fragment; or the name holds a NUL.
+        OptionError: It is the address of something else than a file; a URI names another host, or has a query
+            or fragment; or the name holds a NUL.
     """
     if isinstance(name, Path):
         return name
     found = _URI.match(name)
+    if found is None and _ADDRESS.match(name):
+        raise OptionError(f"{shown_address(name)} is an address, expected the path of a file or folder")
     plain = name if found is None else _named_by(name, found[1].lower(), name[found.end() :])
     if "\0" in plain:
         raise OptionError(f"{printable(name)} is no path: it holds a NUL")
@@ -44,7 +49,8 @@ def _named_by(uri: str, scheme: str, rest: str) -> str:
         host, _, rest = rest.partition("/")
         if host.lower() != "localhost":
             raise OptionError(
-                f"{printable(uri)} names the host {host!r}: write file:///absolute/path, or a path"
+                f"{shown_address(printable(uri))} names the host {host.rpartition('@')[2]!r}: "
+                "write file:///absolute/path, or a path"
             )
         rest = f"/{rest}"
     return os.fsdecode(unquote_to_bytes(os.fsencode(rest)))

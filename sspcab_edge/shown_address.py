@@ -37,7 +37,10 @@ _RANDOM: Final = re.compile(
 _WHICH: Final = re.compile(r"(?:channel|channelid|chn|ch|subtype|stream|camera|cam|profile)=[0-9]{1,3}", re.I)
 """Of a query, what tells cameras of one recorder apart."""
 
-_URL_IN_TEXT: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]*[^\s\"'<>:;,.!)\]]")
+_URL_IN_TEXT: Final = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?:rtsps?|rtmps?|https?|ftp|mqtts?|srt):/)[^\s\"'<>]*[^\s\"'<>:;,.!)\]]",
+    re.IGNORECASE,
+)
 _LOGIN_IN_TEXT: Final = re.compile(r"[^\s:/\"'<>@]+:[^\s\"'<>]*@(?=[A-Za-z0-9_\[])")
 _NAMED: Final = (
     r"(?<![A-Za-z0-9])([A-Za-z0-9_-]*(?:user[-_](?:id|pw)|proxy[-_](?:id|pw)|passw(?:or)?d?|passphrase|pass|pwd"

@@ -18,6 +18,7 @@ from sspcab_edge.errors import OptionError, PictureError
 from sspcab_edge.manifest import Precision
 from sspcab_edge.printable import one_line, printable
 from sspcab_edge.protocols import LiveSource, Source
+from sspcab_edge.shown_address import shown_text
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
 from sspcab_runtime.login import login_options, with_login
@@ -185,7 +186,7 @@ def _judge(
                 progress.clear()
                 if isinstance(result, Failure):
                     summary.count_failure(result)
-                    click.echo(f"{_NAME}: {one_line(str(result.error))}", err=True)
+                    click.echo(f"{_NAME}: {one_line(shown_text(str(result.error)))}", err=True)
                 else:
                     summary.count(result)
                     _say_conversion(result, conversions)

@@ -190,3 +190,23 @@ def test_nobody_there() -> None:
         with pytest.raises(EdgeError) as caught:
             open_source(uri)
         assert "\n" not in str(caught.value)
+
+
+def test_a_pipeline_with_a_login_is_no_words_of_a_command() -> None:
+    if shutil.which("gst-launch-1.0") is None:
+        pytest.skip("gst-launch-1.0 is not installed")
+    frames = []
+    for name in ("plain", "token=Zx9geheim"):
+        pattern = f"gst:videotestsrc num-buffers=3 name={name} ! video/x-raw,width=322,height=240"
+        stream = open_stream(camera_address(pattern), StreamOptions())
+        reading = iter(stream)
+        frames.append(np.stack([next(reading).to_ndarray() for _ in range(3)]))
+        with pytest.raises(SourceError, match="ended") as caught:
+            next(reading)
+        assert "geheim" not in str(caught.value)
+        stream.close()
+    assert np.array_equal(frames[0], frames[1])
+    for broken in ("videotestsrc user-pw=Zx9geheim", "rtspsrc location=rtsp://a:Zx9geheim@127.0.0.1:9/x"):
+        with pytest.raises(SourceError, match=r"does not start: .*(no property|link|open)") as caught:
+            open_stream(camera_address(f"gst:{broken} ! decodebin"), StreamOptions())
+        assert "geheim" not in str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from sspcab_edge.errors import ConfigError
+from sspcab_edge.shown_address import shown_text
 
 __all__ = ["is_loopback", "split_listen"]
 
@@ -26,6 +27,6 @@ def split_listen(listen: str) -> tuple[str, int]:
         ConfigError: It is neither.
     """
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{listen!r} is no HOST:PORT")
+    if not host or set(host) & set("@/?#") or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{shown_text(listen)!r} is no HOST:PORT")
     return host.strip("[]"), int(port)

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 
 from sspcab_edge.errors import EdgeError, MissingPackageError, OptionError
+from sspcab_edge.shown_address import shown_text
 from sspcab_runtime.daemon.children import adopt
 from sspcab_runtime.daemon.integrity.facts import FactsMeter
 from sspcab_runtime.daemon.messages import Captured, Ended, Opened, Release, StartCapture, Stop, ToCapture
@@ -67,14 +68,14 @@ def _capture(wire: Wire[Any], start: StartCapture, slots: Slots) -> Ended:
     try:
         stream = open_stream(camera_address(config.source, Path(start.files)), options)
     except (OptionError, MissingPackageError) as error:
-        return Ended(reason="configuration", message=str(error))
+        return Ended(reason="configuration", message=shown_text(str(error)))
     except EdgeError as error:
         refused = "allowed" in str(error)
-        return Ended(reason="refused" if refused else "lost", message=str(error))
+        return Ended(reason="refused" if refused else "lost", message=shown_text(str(error)))
     try:
         return _Frames(wire, start, slots, stream).run()
     except EdgeError as error:
-        return Ended(reason="lost", message=str(error))
+        return Ended(reason="lost", message=shown_text(str(error)))
     finally:
         stream.close()
 

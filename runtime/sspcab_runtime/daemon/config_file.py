@@ -17,11 +17,12 @@ import msgspec
 
 from sspcab_edge.errors import ConfigError, EdgeError
 from sspcab_edge.local_path import local_path
+from sspcab_edge.shown_address import may_hold_login
 from sspcab_runtime.daemon.addresses import is_loopback, split_listen
 from sspcab_runtime.daemon.config import Config, ModbusConfig, MqttConfig, MqttTriggerConfig, WebhookConfig
 from sspcab_runtime.daemon.config_lines import find_line
 from sspcab_runtime.login import check_user
-from sspcab_runtime.sources.camera_address import camera_address
+from sspcab_runtime.sources.camera_address import HOST, camera_address
 
 __all__ = ["error_at", "parse_config", "read_config"]
 
@@ -238,6 +239,11 @@ def _check(config: Config, path: Path, text: str) -> None:
 def _check_broker(
     broker: MqttConfig | MqttTriggerConfig, at: list[str | int], refuse: Callable[[_Path, str], None]
 ) -> None:
+    if HOST.fullmatch(broker.host) is None:
+        refuse(
+            [*at, "host"],
+            "expected a host alone: user, password and port have keys of their own",
+        )
     if broker.password is not None and not broker.tls and not is_loopback(broker.host):
         refuse([*at, "password"], f"a password for {broker.host} would travel in the clear: set tls = true")
     if any(letter in broker.topic for letter in "+#\0") or broker.topic.startswith("/"):
@@ -273,7 +279,7 @@ def _check_webhook(sink: WebhookConfig, at: list[str | int], refuse: Callable[[_
     if (
         not host
         or parts.scheme not in ("http", "https")
-        or parts.username
+        or may_hold_login(sink.url)
         or re.search(r"[\s\x00-\x1f]", sink.url)
     ):
         refuse([*at, "url"], "expected http(s)://HOST[:PORT]/PATH without user or password")

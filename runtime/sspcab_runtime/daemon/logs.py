@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import re
 import sys
+import threading
 import time
 from collections.abc import Iterable
+from types import TracebackType
 from urllib.parse import quote, quote_plus
+
+from sspcab_edge.shown_address import HIDDEN, shown_text
 
 __all__ = ["Redactor", "set_up_logs"]
 
-_HIDDEN = "***"
-_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>]*@(?=[^\s@\"'<>]+)")
-"""User and password of a URL, up to the last @ before its end: passwords may hold @ and /."""
 _SHORTEST = 4
 _SAME_MOST, _SAME_S = 5, 10.0
 
@@ -41,8 +41,8 @@ class Redactor:
         """The text without secrets; hosts stay."""
         for form in self._forms:
             if form in text:
-                text = text.replace(form, _HIDDEN)
-        return _LOGIN.sub(rf"\1{_HIDDEN}@", text)
+                text = text.replace(form, HIDDEN)
+        return shown_text(text)
 
 
 class _Lines(logging.Formatter):
@@ -94,7 +94,7 @@ class _Floods(logging.Filter):
 
 
 def set_up_logs(redactor: Redactor, *, as_json: bool, level: int = logging.INFO) -> None:
-    """Send all log lines of this process to stderr, through the redactor, whoever writes them."""
+    """Send all log lines of this process to stderr, and crashes, through the redactor."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(redactor, as_json=as_json))
     handler.addFilter(_Floods())
@@ -102,3 +102,10 @@ def set_up_logs(redactor: Redactor, *, as_json: bool, level: int = logging.INFO)
     for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "pymodbus", "libav"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    sys.excepthook = _log_crash
+    threading.excepthook = lambda crash: _log_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
+
+
+def _log_crash(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """A traceback through the redactor, too."""
+    logging.getLogger(__name__).critical("crash", exc_info=(kind, error or kind(), trace))

@@ -17,12 +17,12 @@ from sspcab_edge.local_path import local_path
 from sspcab_edge.printable import printable
 from sspcab_edge.shown_address import may_hold_login, shown_address
 
-__all__ = ["SCHEMES", "CameraAddress", "camera_address"]
+__all__ = ["HOST", "SCHEMES", "CameraAddress", "camera_address"]
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "file", "v4l2", "csi", "gst")
 
 _DEVICE = re.compile(r"/dev/video[0-9]{1,3}")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?|[0-9A-Fa-f:.]{2,45}")
+HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?|[0-9A-Fa-f:.]{2,45}")
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 
@@ -102,7 +102,7 @@ def _network(source: str, scheme: str, login: str) -> CameraAddress:
         ) from None
     host = parts.hostname or ""
     path = parts.path + (f"?{parts.query}" if parts.query else "")
-    if _HOST.fullmatch(host) is None or _PATH.fullmatch(path) is None or parts.fragment or port == 0:
+    if HOST.fullmatch(host) is None or _PATH.fullmatch(path) is None or parts.fragment or port == 0:
         raise OptionError(
             f"a {scheme} camera's source is {scheme}://HOST[:PORT]/PATH of plain characters (others as %XX)"
         )
@@ -120,7 +120,7 @@ def _file(source: str, files: Path | None) -> CameraAddress:
     path = (name if files is None else files / name).resolve()
     if files is not None and not path.is_relative_to(files.resolve()):
         raise OptionError(f"{printable(name)} lies outside of {files}, where the files of cameras are")
-    return CameraAddress("file", printable(path), file=path)
+    return CameraAddress("file", shown_address(printable(path)), file=path)
 
 
 def _gst(source: str) -> CameraAddress:

@@ -1,16 +1,19 @@
 """Streams that GStreamer reads, in a child process: ``gst:PIPELINE``, and ``csi://N`` on a Jetson.
 
 ``gst-launch-1.0`` writes raw I420 frames to a pipe, and the caps (size, colours) to its stdout. So no OpenCV
-with GStreamer is needed, and the conversion to RGB is the same as everywhere.
+with GStreamer is needed, and the conversion to RGB is the same as everywhere. A pipeline with a login is
+run by ``gst_child`` instead, as the words of a command can be seen by all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from sspcab_edge.errors import SourceError
+from sspcab_edge.shown_address import HIDDEN, shown_address, shown_text
+from sspcab_runtime.sources import gst_child
 from sspcab_runtime.sources.colour import Colour
 from sspcab_runtime.sources.streams import StreamOptions
 from sspcab_runtime.sources.video import import_av
@@ -26,6 +31,7 @@ __all__ = ["GstStream", "csi_pipeline", "read_caps"]
 
 _NAME = "sspcab"
 _LAST_LINE = 300
+_SHORTEST_SECRET = 4
 _MATRICES = {2: 4, 3: 1, 4: 5, 5: 7, 6: 9}
 """GstVideoColorMatrix -> SWS_CS of libswscale."""
 _NAMED = {
@@ -62,14 +68,19 @@ class GstStream:
         self.bad, self.codec = 0, "gstreamer"
         read, write = os.pipe()
         words = [
-            "gst-launch-1.0", "-v", *pipeline, "!", "videoconvert", "!", "video/x-raw,format=I420", "!",
+            *pipeline, "!", "videoconvert", "!", "video/x-raw,format=I420", "!",
             "identity", f"name={_NAME}", "silent=true", "!", "fdsink", f"fd={write}", "sync=false",
         ]  # fmt: skip
+        self._secrets = _secrets(pipeline)
+        secret = shown_address(f"gst:{' '.join(pipeline)}") != f"gst:{' '.join(pipeline)}"
+        program = (
+            [sys.executable, "-I", "-S", gst_child.__file__] if secret else ["gst-launch-1.0", "-v", *words]
+        )
         try:
             self._child = subprocess.Popen(
-                words,
+                program,
                 pass_fds=[write],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -83,6 +94,9 @@ class GstStream:
             os.close(write)
         self._pipe = read
         self._said = b""
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._child.stdin as standard_input:
+            standard_input.write(b"\0".join(os.fsencode(word) for word in words) if secret else b"")
         os.set_blocking(read, False)
         assert self._child.stdout is not None
         os.set_blocking(self._child.stdout.fileno(), False)
@@ -182,7 +196,17 @@ class GstStream:
     def _last_line(self) -> str:
         lines = [line for line in self._said.decode("utf-8", "replace").splitlines() if line.strip()]
         errors = [line for line in lines if "ERROR" in line or "erroneous" in line]
-        return (errors or lines or ["it says nothing"])[0][:_LAST_LINE].strip()
+        line = (errors or lines or ["it says nothing"])[0]
+        for secret in self._secrets:
+            line = line.replace(secret, HIDDEN)
+        return shown_text(line)[:_LAST_LINE].strip()
+
+
+def _secrets(pipeline: Sequence[str]) -> list[str]:
+    """Values of a pipeline that are not shown, the longest first."""
+    hidden = [word for word in pipeline if shown_address(f"gst:{word}") != f"gst:{word}"]
+    values = [word.partition("=")[2].strip("\"' ") for word in hidden]
+    return sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
 def read_caps(said: str) -> tuple[int, int, float | None, Colour] | None:
