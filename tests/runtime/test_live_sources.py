@@ -210,3 +210,16 @@ def test_a_pipeline_with_a_login_is_no_words_of_a_command() -> None:
         with pytest.raises(SourceError, match=r"does not start: .*(no property|link|open)") as caught:
             open_stream(camera_address(f"gst:{broken} ! decodebin"), StreamOptions())
         assert "geheim" not in str(caught.value)
+
+
+def test_a_film_beside_a_camera_is_let_go_of(clip: Callable[..., Path]) -> None:
+    """With messages of FFmpeg sent to Python, its threads want Python's lock while closing waits for them."""
+    camera = FakeCamera(noisy_scene(96, 128))
+    path = clip("bt601", "limited", tagged=True)
+    try:
+        for opened in (camera.uri, str(path), str(path)):
+            stream = open_stream(camera_address(opened), StreamOptions(open_s=2.0))
+            next(iter(stream))
+            stream.close()
+    finally:
+        camera.kill()

@@ -141,12 +141,14 @@ class _Decoding:
     ) -> None:
         self._av, self._container, self._stream = av, container, stream
         self._context = stream.codec_context
-        self._context.copy_opaque = True
+        # threads that let go of what a packet carries want Python's lock, and closing waits for them with it
+        self._context.copy_opaque = not until_damage
         self._codec = str(self._context.name)
         self._until_damage, self._most_held = until_damage, held
         self._late = not until_damage and bool(set(str(container.format.name).split(",")) & _LATE)
         self._history = _History()
         self._packets: dict[int, _Packet] = {}
+        self._by_pts: dict[int | None, _Packet] = {}
         self._held: deque[tuple[Any, _Packet]] = deque()
         self._suspected: set[int] = set()
         self._number = 0
@@ -180,7 +182,10 @@ class _Decoding:
             self._look_up(one, packet.pts, follows)
         elif packet.is_corrupt:
             self._suspect(number)
-        packet.opaque = one
+        if self._until_damage:
+            self._by_pts[packet.pts] = one
+        else:
+            packet.opaque = one
         try:
             frames = self._context.decode(packet)
         except self._av.error.InvalidDataError:
@@ -242,7 +247,7 @@ class _Decoding:
     def _hold(self, frame: Any) -> None:
         if frame.time_base is None:  # of one that came out at the end
             frame.time_base = self._stream.time_base
-        one = frame.opaque
+        one = self._by_pts.pop(frame.pts, None) if self._until_damage else frame.opaque
         if one is None:
             one = _Packet(self._number - 1, frame.pts, False)
         self._packets.pop(one.number, None)
@@ -268,5 +273,7 @@ class _Decoding:
     def _lost(self, before: int) -> Iterator[None]:
         """Frames that the decoder never gave, where there is damage; elsewhere a packet may hold none."""
         for number in [number for number in self._packets if number < before]:
-            if self._history.reaches(number, self._packets.pop(number).pts):
+            one = self._packets.pop(number)
+            self._by_pts.pop(one.pts, None)
+            if not self._until_damage and self._history.reaches(number, one.pts):
                 yield None
