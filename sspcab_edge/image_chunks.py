@@ -138,7 +138,8 @@ class Directory:
 
     Attributes:
         place: Where it begins, in bytes.
-        numbers: Tag -> the single whole number that it holds; other tags are left out.
+        numbers: Tag -> the single whole number that it holds; other tags are left out. Of a tag that is there
+            twice the first counts, as for libtiff.
         ends: Tag -> where its values end, in bytes, as far as they lie outside of the directory.
         following: Where the next directory begins; 0: there is none; None: the file ends before it is said.
     """
@@ -177,7 +178,8 @@ def tiff_directories(data: bytes | memoryview) -> Iterator[Directory]:
             if values == 1 and kind in _INTEGERS and struct.calcsize(_INTEGERS[kind]) <= room:
                 form = f"{order}{_INTEGERS[kind]}"
                 (value,) = struct.unpack_from(form, content)
-                found.numbers[tag] = WholeNumber(value, start + number * heads.size - room, form)
+                place_of_value = start + number * heads.size - room
+                found.numbers.setdefault(tag, WholeNumber(value, place_of_value, form))
             elif values * _SIZES.get(kind, 1) > room:
                 (at,) = struct.unpack(f"{order}{offset}", content)
                 found.ends[tag] = at + values * _SIZES.get(kind, 1)

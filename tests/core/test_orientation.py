@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,16 @@ def test_strips_and_copies_of_a_tiff_change_nothing(
         path = tmp_path / "image.tif"
         path.write_bytes(turned_tiff(pixels, lies, rows=rows, copy=copy))
         assert np.array_equal(decode_picture(path).pixels, seen(pixels[..., ::-1], lies))
+
+
+def test_of_a_tag_that_is_there_twice_the_first_counts(tmp_path: Path, pixels: Pixels) -> None:
+    data = turned_tiff(pixels, 6, rows=40)
+    rows = struct.pack("<HHI", 278, 3, 1)  # may be absent where there is one strip
+    path = tmp_path / "image.tif"
+    path.write_bytes(
+        data.replace(rows + data[data.index(rows) + 8 :][:4], struct.pack("<HHIHH", 274, 3, 1, 1, 0))
+    )
+    assert np.array_equal(decode_picture(path).pixels, seen(pixels[..., ::-1], 6))
 
 
 @pytest.mark.parametrize("packed", [False, True])
