@@ -151,6 +151,8 @@ def _jpeg_images(data: bytes) -> int:
 
     A map of gain or depth for the image before is none, whatever its size.
     """
+    if data.find(b"\xff\xd8\xff", 2) < 0:
+        return 1
     images, start, first = 0, 0, None
     while data[start : start + 3] == b"\xff\xd8\xff":
         end, size = None, None
