@@ -12,7 +12,17 @@ import numpy.typing as npt
 
 from sspcab_edge.ports import Array, Port
 
-__all__ = ["Engine", "Frame", "FrontEnd", "LiveSource", "Request", "ScoredObject", "Source", "Verdict"]
+__all__ = [
+    "CameraSource",
+    "Engine",
+    "Frame",
+    "FrontEnd",
+    "LiveSource",
+    "Request",
+    "ScoredObject",
+    "Source",
+    "Verdict",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +202,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release files and decoders."""
+
+
+@runtime_checkable
+class CameraSource(Source, Protocol):
+    """A source that leaves out what comes damaged, and counts it."""
+
+    @property
+    def damaged(self) -> int:
+        """Frames so far that came damaged."""
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from sspcab_edge.command import PATH, common_options, json_option, run
 from sspcab_edge.errors import OptionError, PictureError
 from sspcab_edge.manifest import Precision
 from sspcab_edge.printable import one_line, printable
-from sspcab_edge.protocols import LiveSource, Source
+from sspcab_edge.protocols import CameraSource, LiveSource, Source
 from sspcab_edge.shown_address import shown_text
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.engines.table import ENGINES
@@ -198,7 +198,7 @@ def _judge(
                 progress.update(done, count, "frames")
     finally:
         progress.clear()
-        click.echo(f"{_NAME}: {summary.line()}{_dropped(source)}", err=True)
+        click.echo(f"{_NAME}: {summary.line()}{_unjudged(source, summary)}", err=True)
         if overlays is not None:
             sheet = overlays.write_sheet()
             if sheet is not None:
@@ -208,12 +208,17 @@ def _judge(
         raise PictureError(f"{summary.failed} of {of} {summary.unit} could not be judged")
 
 
-def _dropped(source: Source | None) -> str:
-    """What a camera sent and nobody judged, for the summary."""
-    if not isinstance(source, LiveSource):
-        return ""
-    source.stop()
-    return f"; {source.received} received, {source.dropped} dropped for newer ones"
+def _unjudged(source: Source | None, summary: _Summary) -> str:
+    """What a camera sent and nobody judged, for the summary, which counts what was damaged."""
+    words = ""
+    if isinstance(source, LiveSource):
+        source.stop()
+        words = f"; {source.received} received, {source.dropped} dropped for newer ones"
+    if isinstance(source, CameraSource) and source.damaged:
+        summary.failed += source.damaged
+        summary.unit = "frames"
+        words += f"; {source.damaged} more damaged"
+    return words
 
 
 def _say_conversion(result: Result, said: set[str]) -> None:

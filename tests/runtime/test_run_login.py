@@ -46,6 +46,24 @@ def test_a_camera_with_a_login(command: Command, pristine: Path, frames: Pixels,
         assert "wants a user and a password (401)" in command(RUN, pristine, camera.uri).stderr
 
 
+def test_images_that_a_camera_sends_damaged_are_counted(
+    command: Command, pristine: Path, frames: Pixels
+) -> None:
+    images = [cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes() for frame in frames[:5]]
+    half = len(images[1]) * 3 // 4
+    cut = [images[0][:300], images[1][:half] + b"\xff\xd9"]
+    body = b"".join(b"--part\r\n\r\n" + image + b"\r\n" for image in (*images[:2], *cut, *images[2:]))
+    with closing(LoginCamera(['Basic realm="c"'], "admin", PASSWORD, body)) as camera:
+        login = ("--user", "admin", "--password", "env:CAMERA", "--limit", "5")
+        for more in ((), ("--every-frame",)):
+            environment = {**os.environ, "CAMERA": PASSWORD}
+            done = command(RUN, pristine, camera.uri, *login, *more, env=environment)
+            assert len(done.stdout.splitlines()) == 5, done.stderr
+            assert done.returncode == 1
+            assert "; 2 more damaged" in done.stderr
+            assert done.stderr.splitlines()[-1] == "sspcab-run: 2 of 7 frames could not be judged"
+
+
 def test_a_password_on_the_command_line_is_refused_and_not_shown(command: Command, pristine: Path) -> None:
     done = command(RUN, pristine, "http://127.0.0.1:9/x", "--user", "admin", "--password", "Zx9geheim")
     assert done.returncode == 2

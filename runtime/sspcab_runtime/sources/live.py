@@ -65,6 +65,11 @@ class EveryFrame:
         self._frames: Iterator[object] = iter(self._stream)
         self._index = 0
 
+    @property
+    def damaged(self) -> int:
+        """Frames so far that came damaged."""
+        return self._stream.bad
+
     def __iter__(self) -> EveryFrame:
         return self
 
@@ -115,6 +120,11 @@ class NewestFrame:
     def dropped(self) -> int:
         """Frames so far that a newer one took the place of, or that nobody wanted any more."""
         return self._newest.dropped
+
+    @property
+    def damaged(self) -> int:
+        """Frames so far that came damaged."""
+        return self._stream.bad
 
     def __iter__(self) -> NewestFrame:
         return self
