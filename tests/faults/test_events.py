@@ -277,16 +277,19 @@ class Broker:
         if not Path(program).exists():
             pytest.skip("mosquitto is not installed: no broker to test with")
         self.port = free_port()
-        (folder / "mosquitto.conf").write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
-            f"persistence_location {folder}/\nautosave_interval 1\nautosave_on_changes true\nuser root\n"
-        )
+        self._folder = folder
         self._command = [program, "-c", str(folder / "mosquitto.conf")]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *, anonymous: bool = True) -> None:
         """Start it, and wait until it listens."""
         import socket
+
+        (self._folder / "mosquitto.conf").write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous {str(anonymous).lower()}\npersistence true\n"
+            f"persistence_location {self._folder}/\nautosave_interval 1\nautosave_on_changes true\n"
+            "user root\n"
+        )
 
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -384,32 +387,128 @@ class Hook(BaseHTTPRequestHandler):
         del arguments
 
 
-def test_a_webhook(tmp_path: Path) -> None:
-    """M5: 5xx is tried again, 4xx set aside and counted, redirects are not followed, order is kept."""
-    Hook.answers, Hook.got = [204, 500, 503, 204, 413, 302, 204], []
+@contextlib.contextmanager
+def hooks(folder: Path, answers: list[int]) -> Iterator[tuple[Store, SinkRunner]]:
+    """A store with a sink that posts to a :class:`Hook` which answers so."""
+    Hook.answers, Hook.got = answers, []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    store = Store(tmp_path, StoreConfig(), ("hook",))
+    store = Store(folder, StoreConfig(), ("hook",))
     store.start()
     config = WebhookConfig(url=f"http://127.0.0.1:{server.server_port}/x", token="env:T")
     runner = SinkRunner(
-        "hook", "webhook", WebhookSink("hook", config, lambda _: "t0ken", tmp_path, tmp_path), store
+        "hook", "webhook", WebhookSink("hook", config, lambda _: "t0ken", folder, folder), store
     )
     runner.start()
-    for number in range(6):
-        store.put(event(number))
-    wait_for(lambda: runner.status().delivered == 4 and store.queued("hook") == 0, 20, "all dealt with")
-    assert runner.status().refused == 2
-    assert [(code, message) for code, message, _ in Hook.got] == [
-        (204, "0"), (500, "1"), (503, "1"), (204, "1"), (413, "2"), (302, "3"), (204, "4"), (204, "5"),
-    ]  # fmt: skip
-    assert len({key for _, _, key in Hook.got}) == 6
+    try:
+        yield store, runner
+    finally:
+        runner.stop(5)
+        store.stop(5)
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_webhook(tmp_path: Path) -> None:
+    """M5: only what speaks of the event sets it aside; redirects are not followed, order is kept."""
+    with hooks(tmp_path, [204, 500, 503, 204, 413, 302, 204]) as (store, runner):
+        for number in range(6):
+            store.put(event(number))
+        wait_for(lambda: runner.status().delivered == 5 and store.queued("hook") == 0, 20, "all dealt with")
+        assert runner.status().refused == 1
+        assert [(code, message) for code, message, _ in Hook.got] == [
+            (204, "0"), (500, "1"), (503, "1"), (204, "1"), (413, "2"), (302, "3"), (204, "3"), (204, "4"),
+            (204, "5"),
+        ]  # fmt: skip
+        assert len({key for _, _, key in Hook.got}) == 6
+
+
+_TAKES_NOTHING = [
+    (301, "wrong", "redirects are not followed"),
+    (302, "wrong", "redirects are not followed"),
+    (304, "wrong", "redirects are not followed"),
+    (308, "wrong", "redirects are not followed"),
+    (401, "wrong", "the token is not accepted"),
+    (403, "wrong", "the token may not do this"),
+    (404, "wrong", "nothing at that address"),
+    (405, "wrong", "nothing takes a POST"),
+    (410, "wrong", "any more"),
+    (415, "wrong", "it takes no events there"),
+    (408, "retrying", "answers 408"),
+    (429, "retrying", "answers 429"),
+    (500, "retrying", "answers 500"),
+    (507, "retrying", "answers 507"),
+]
+
+
+def test_a_webhook_that_takes_nothing(tmp_path: Path) -> None:
+    """The event stays owed, and the sink is not fine, until it takes it; what it refuses is set aside."""
+    with hooks(tmp_path, []) as (store, runner):
+        for number, (code, state, why) in enumerate(_TAKES_NOTHING):
+            Hook.answers = [code]
+            store.put(event(number))
+            wait_for(lambda: runner.status().state != "fine", 5, f"trouble by {code}")
+            found = runner.status()
+            assert (found.state, found.delivered, found.refused) == (state, number, 0), code
+            assert why in found.message
+            wait_for(lambda: runner.status().queued == 1, 5, "counted")
+            wait_for(lambda n=number: runner.status().delivered == n + 1, 10, "delivered after all")  # type: ignore[misc]
+            assert runner.status().state == "fine"
+        for number, code in enumerate((400, 413, 422)):
+            Hook.answers = [code]
+            store.put(event(100 + number))
+            wait_for(lambda n=number: runner.status().refused == n + 1, 5, "refused")  # type: ignore[misc]
+            assert runner.status().state == "fine"
+        assert runner.status().delivered == len(_TAKES_NOTHING)
+        assert store.queued("hook") == 0
+
+
+def test_a_broker_that_refuses(tmp_path: Path, broker: Broker) -> None:
+    """A broker that wants a password is wrong, not fine; what is owed goes out when it opens."""
+    broker.start(anonymous=False)
+    store = Store(tmp_path, StoreConfig(), ("mqtt",))
+    store.start()
+    store.put(event(0))
+    config = MqttConfig(host="127.0.0.1", port=broker.port)
+    runner = SinkRunner(
+        "mqtt", "mqtt", MqttSink("mqtt", config, lambda reference: "", tmp_path, tmp_path), store
+    )
+    runner.start()
+    wait_for(lambda: runner.status().state == "wrong", 10, "refused")
+    found = runner.status()
+    assert "the broker refuses: Not authorized" in found.message
+    assert (found.queued, found.delivered) == (1, 0)
+    broker.kill()
+    wait_for(lambda: runner.status().state == "retrying", 10, "not reached")
+    broker.start()
+    wait_for(lambda: runner.status().delivered == 1, 20, "delivered after all")
+    assert runner.status().state == "fine"
     runner.stop(5)
     store.stop(5)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [("/dev/full", "No space left"), ("file/events.jsonl", "File exists")]
+)
+def test_a_file_that_cannot_be_written(tmp_path: Path, path: str, why: str) -> None:
+    """A full disk, and a folder that is none: wrong, and the event stays owed."""
+    (tmp_path / "file").touch()
+    store = Store(tmp_path, StoreConfig(), ("lines",))
+    store.start()
+    store.put(event(0))
+    sink = JsonLinesSink("lines", JsonLinesConfig(path=path), str, tmp_path, tmp_path)
+    runner = SinkRunner("lines", "jsonl", sink, store)
+    runner.start()
+    wait_for(lambda: runner.status().state == "wrong", 5, "wrong")
+    for _ in range(20):  # between tries, too
+        time.sleep(0.05)
+        found = runner.status()
+        assert (found.state, found.queued, found.delivered) == ("wrong", 1, 0)
+        assert why in found.message
+    runner.stop(5)
+    store.stop(5)
 
 
 def test_lines_of_a_file(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ class MqttConfig(_Table, frozen=True, kw_only=True, tag_field="kind", tag="mqtt"
 
 
 class WebhookConfig(_Table, frozen=True, kw_only=True, tag_field="kind", tag="webhook"):
-    """``kind = "webhook"``: a POST per event; 2xx acknowledges, 4xx is set aside and counted."""
+    """``kind = "webhook"``: a POST per event; 2xx acknowledges, 400, 413 and 422 set it aside."""
 
     url: str
     token: Secret | None = None

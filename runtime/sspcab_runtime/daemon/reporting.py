@@ -10,16 +10,18 @@ from pathlib import Path
 from sspcab_runtime.daemon.bundles import ServedBundle
 from sspcab_runtime.daemon.camera import newest_state
 from sspcab_runtime.daemon.camera_run import CameraRun
+from sspcab_runtime.daemon.health import Problem, health_word, worst_first
 from sspcab_runtime.daemon.status import (
     CameraStatus,
     DaemonStatus,
     SinkStatus,
     StoreStatus,
+    WorkerState,
     WorkerStatus,
 )
 from sspcab_runtime.daemon.supervisor import Supervisor
 
-__all__ = ["camera_status", "daemon_status", "worker_status"]
+__all__ = ["camera_status", "daemon_status", "worker_state", "worker_status"]
 
 _SILENT_S = 5.0
 """Frames arrive and none was scored for so long: not ready."""
@@ -33,15 +35,24 @@ def daemon_status(
     now = time.monotonic()
     cameras = tuple(camera_status(run, now) for run in supervisor.cameras.values())
     workers = tuple(worker_status(bundle, now) for bundle in supervisor.bundles.values())
-    blocking = [*_of_workers(supervisor, now), *_of_cameras(supervisor, now)]
-    others = [f"camera {camera.name} is {camera.state}: {_why(camera)}" for camera in cameras if _why(camera)]
+    problems = [*_of_workers(supervisor, now), *_of_cameras(supervisor, now)]
+    problems += [
+        Problem(camera.state, f"camera {camera.name} is {camera.state}{_why(camera)}")
+        for camera in cameras
+        if camera.state != "fine"
+    ]
     if store.state != "fine":
-        others.append(f"storage: {store.message}")
-    others += [f"sink {sink.name}: {sink.message}" for sink in sinks if sink.state != "fine"]
+        problems.append(Problem(store.state, f"storage: {store.message}"))
+    problems += [
+        Problem(sink.state, f"sink {sink.name} is {sink.state}: {sink.message}")
+        for sink in sinks
+        if sink.state != "fine"
+    ]
     return DaemonStatus(
         version=version("sspcab-edge"),
-        ready=not blocking,
-        problems=(*blocking, *others),
+        ready=not problems,
+        state=health_word(problems),
+        problems=tuple(problem.text for problem in worst_first(problems)),
         started_wall_s=started[1],
         uptime_s=now - started[0],
         cameras=cameras,
@@ -88,18 +99,21 @@ def camera_status(run: CameraRun, now: float) -> CameraStatus:
     )
 
 
+def worker_state(bundle: ServedBundle) -> WorkerState:
+    """The one word for a bundle in use."""
+    if bundle.ready is not None:
+        return "ready"
+    if bundle.wrong:
+        return "wrong"
+    return "starting" if bundle.coming is not None and bundle.starts <= 1 else "down"
+
+
 def worker_status(bundle: ServedBundle, now: float) -> WorkerStatus:
     """One bundle in use."""
     ready, worker = bundle.ready, bundle.serving or bundle.coming
-    if ready is not None:
-        state = "ready"
-    elif bundle.wrong:
-        state = "wrong"
-    else:
-        state = "starting" if bundle.coming is not None and bundle.starts <= 1 else "down"
     return WorkerStatus(
         name=bundle.name,
-        state=state,  # type: ignore[arg-type]
+        state=worker_state(bundle),
         message=bundle.message if ready is None else "",
         digest=None if ready is None else ready.bundle,
         model=None if ready is None else ready.model,
@@ -117,42 +131,41 @@ def worker_status(bundle: ServedBundle, now: float) -> WorkerStatus:
     )
 
 
-def _of_workers(supervisor: Supervisor, now: float) -> list[str]:
+def _of_workers(supervisor: Supervisor, now: float) -> list[Problem]:
     problems = []
     for bundle in supervisor.bundles.values():
-        ready = bundle.ready
+        name, ready, silent_s = bundle.name, bundle.ready, now - (bundle.replayed_s or now)
         if ready is None:
-            problems.append(f"bundle {bundle.name}: {bundle.message or 'starting'}")
+            state = worker_state(bundle)
+            problems.append(Problem(state, f"bundle {name} is {state}: {bundle.message or 'starting'}"))
         elif not ready.attested:
-            problems.append(f"bundle {bundle.name} has no valid attestation")
-        elif (
-            bundle.replayed_s is not None
-            and now - bundle.replayed_s > _MISSED_REPLAYS * bundle.config.replay_s
-        ):
-            problems.append(f"bundle {bundle.name} was not replayed for {now - bundle.replayed_s:.0f} s")
+            problems.append(Problem("fault", f"bundle {name} has no valid attestation"))
+        elif silent_s > _MISSED_REPLAYS * bundle.config.replay_s:
+            problems.append(Problem("fault", f"bundle {name} was not replayed for {silent_s:.0f} s"))
     return problems
 
 
-def _of_cameras(supervisor: Supervisor, now: float) -> list[str]:
+def _of_cameras(supervisor: Supervisor, now: float) -> list[Problem]:
+    """What a camera's own state does not say."""
     problems = []
     for run in supervisor.cameras.values():
         served = supervisor.bundles[run.config.bundle].ready is not None
         if served and run.threshold is None:
-            problems.append(
+            text = (
                 f"camera {run.name} is not armed: neither its bundle nor its alarm table has a threshold; "
                 "fit one with `sspcab-edge fit` or `sspcab-daemon learn`"
             )
+            problems.append(Problem("disarmed", text))
         silent_s = run.numbers.scored_since(now)
         flowing = run.free and not run.faults and run.opened_since(now) > _SILENT_S and run.parts is None
         if served and flowing and (silent_s is None or silent_s > _SILENT_S):
-            problems.append(f"camera {run.name} gives frames and none is scored")
+            problems.append(Problem("silent", f"camera {run.name} gives frames and none is scored"))
     return problems
 
 
 def _why(camera: CameraStatus) -> str:
-    if camera.state == "fine":
-        return ""
-    return camera.message if camera.state in ("down", "starting") else ", ".join(camera.faults)
+    why = ", ".join(camera.faults) if camera.state == "fault" else camera.message
+    return f": {why}" if why else ""
 
 
 def _memory_mb(pid: int) -> float | None:

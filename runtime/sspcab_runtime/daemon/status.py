@@ -14,14 +14,29 @@ __all__ = [
     "CameraState",
     "CameraStatus",
     "DaemonStatus",
+    "HealthWord",
     "Observed",
     "Score",
     "SinkStatus",
     "StoreStatus",
+    "WorkerState",
     "WorkerStatus",
 ]
 
 CameraState = Literal["starting", "fine", "fault", "down"]
+
+WorkerState = Literal["starting", "ready", "wrong", "down"]
+
+HealthWord = Literal[
+    "wrong", "down", "failed", "degraded", "fault", "silent", "disarmed", "retrying", "starting", "ready"
+]
+"""The whole in one word, the worst first.
+
+``wrong``: verdicts were wrong, or a sink refuses whoever we are. ``down``: a worker or camera is not there.
+``failed``: a thread of the daemon ended by an error. ``degraded``: events cannot be stored. ``fault``: frames
+of a camera cannot be judged, or a bundle is not proved. ``silent``: frames come and none is scored.
+``disarmed``: a camera has no threshold. ``retrying``: a sink takes nothing for now. ``starting``, ``ready``.
+"""
 
 
 class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +79,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One bundle in use. ``state``: ``starting``, ``ready``, ``wrong`` (a replay failed), ``down``."""
 
     name: str
-    state: Literal["starting", "ready", "wrong", "down"]
+    state: WorkerState
     message: str
     digest: str | None
     model: str | None
@@ -94,11 +109,16 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SinkStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One sink. ``queued`` events wait for it; ``refused`` ones it will never take."""
+    """One sink.
+
+    ``state``: ``fine``; ``retrying`` (not reached, or it asks to come again); ``wrong`` (it answers, and
+    takes nothing: its address, or a right, has to be mended; or its file cannot be written). ``queued``
+    events wait for it; ``refused`` ones it said it will never take.
+    """
 
     name: str
     kind: str
-    state: Literal["fine", "retrying", "down"]
+    state: Literal["fine", "retrying", "wrong"]
     message: str
     delivered: int
     queued: int
@@ -109,14 +129,16 @@ class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All of it.
 
     Attributes:
-        ready: Every worker proved itself lately, every camera's bundle is armed and frames of every camera
-            that gives some are being scored.
-        problems: Why not, and what else is degraded, a line each.
+        ready: Nothing is wrong: every worker proved itself lately, every camera is armed and gives frames
+            that are being scored, every sink takes events, and they are stored.
+        state: ``ready``, or the word of what is worst.
+        problems: Why it is not ready, a line each, the worst first.
     """
 
     schema: int = 1
     version: str
     ready: bool
+    state: HealthWord
     problems: tuple[str, ...]
     started_wall_s: float
     uptime_s: float

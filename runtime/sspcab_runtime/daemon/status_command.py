@@ -35,8 +35,8 @@ def status(context: click.Context, path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(data.decode())
     else:
-        click.echo("ready" if found.ready else "NOT READY")
-        for problem in found.problems:
+        click.echo(found.state if found.ready else f"NOT READY: {found.state}: {found.problems[0]}")
+        for problem in found.problems[1:]:
             click.echo(f"  {problem}")
         for camera in found.cameras:
             age = "-" if camera.frame_age_ms is None else f"{camera.frame_age_ms:.0f} ms"
@@ -49,7 +49,10 @@ def status(context: click.Context, path: Path, as_json: bool) -> None:
                 f"bundle {worker.name}: {worker.state}, {worker.artifact or '-'}, {worker.replays} replays"
             )
         for sink in found.sinks:
-            click.echo(f"sink {sink.name}: {sink.state}, {sink.delivered} delivered, {sink.queued} waiting")
+            click.echo(
+                f"sink {sink.name}: {sink.state}, {sink.delivered} delivered, {sink.queued} waiting, "
+                f"{sink.refused} refused"
+            )
     if not found.ready:
         context.exit(_NOT_READY)
 

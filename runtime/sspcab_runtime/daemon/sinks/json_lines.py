@@ -9,7 +9,7 @@ from pathlib import Path
 from sspcab_edge.local_path import local_path
 from sspcab_runtime.daemon.config import JsonLinesConfig
 from sspcab_runtime.daemon.events import Event, encode_event
-from sspcab_runtime.daemon.sinks.base import SinkDown
+from sspcab_runtime.daemon.sinks.base import SinkWrong
 
 __all__ = ["JsonLinesSink"]
 
@@ -30,7 +30,7 @@ class JsonLinesSink:
         """Open the file.
 
         Raises:
-            SinkDown: It cannot be written.
+            SinkWrong: It cannot be written.
         """
         if self._fd >= 0:
             return
@@ -39,13 +39,13 @@ class JsonLinesSink:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             self._fd = os.open(self._path, flags, 0o600)
         except OSError as error:
-            raise SinkDown(f"{self._path} cannot be written: {error.strerror}") from error
+            raise SinkWrong(f"{self._path} cannot be written: {error.strerror}") from error
 
     def deliver(self, events: Sequence[tuple[int, Event]]) -> list[int]:
         """Write all of them, and sync.
 
         Raises:
-            SinkDown: The disk fails; lines that were written are written again.
+            SinkWrong: The disk fails; lines that were written are written again.
         """
         data = b"".join(encode_event(event) + b"\n" for _, event in events)
         try:
@@ -57,11 +57,11 @@ class JsonLinesSink:
                 start = 0
             if os.write(self._fd, data) != len(data):
                 os.ftruncate(self._fd, start)  # no half lines
-                raise SinkDown(f"{self._path} is full")
+                raise SinkWrong(f"{self._path} is full")
             os.fdatasync(self._fd)
         except OSError as error:
             self.close()
-            raise SinkDown(f"{self._path} cannot be written: {error.strerror}") from error
+            raise SinkWrong(f"{self._path} cannot be written: {error.strerror}") from error
         return [row for row, _ in events]
 
     def close(self) -> None:

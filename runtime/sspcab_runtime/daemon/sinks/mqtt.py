@@ -11,12 +11,14 @@ from typing import Any
 from sspcab_runtime.daemon.config import MqttConfig
 from sspcab_runtime.daemon.events import Event, encode_event
 from sspcab_runtime.daemon.mqtt import make_client, port_of
-from sspcab_runtime.daemon.sinks.base import SinkDown
+from sspcab_runtime.daemon.sinks.base import SinkDown, SinkWrong
 
 __all__ = ["MqttSink"]
 
 _CONNECT_S = 10.0
 _ACKNOWLEDGE_S = 30.0
+_BUSY = {136, 137}
+"""Reason codes of MQTT 5 (paho translates those of 3.1.1): the server is unavailable, or busy."""
 
 
 class MqttSink:
@@ -36,18 +38,19 @@ class MqttSink:
         self._client = self._make()
         self._changed = threading.Condition()
         self._answer: str | None = None
-        self._up = False
+        self._up = self._refused = False
         self._acknowledged: set[int] = set()
 
     def connect(self) -> None:
         """Connect, unless it is.
 
         Raises:
-            SinkDown: The broker is not there, or refuses.
+            SinkDown: The broker is not there, or busy.
+            SinkWrong: It refuses who we are.
         """
         if self._up:
             return
-        self._answer = None
+        self._answer, self._refused = None, False
         client = self._client = self._make()  # an old one would send again what the store sends again
         client.will_set(f"{self._config.topic}/status", b'{"online":false}', qos=1, retain=True)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
@@ -63,7 +66,8 @@ class MqttSink:
             self._changed.wait_for(lambda: self._up or self._answer is not None, _CONNECT_S)
         if not self._up:
             self._hang_up()
-            raise SinkDown(f"{where}: {self._answer or 'no answer in time'}")
+            said = f"{where}: {self._answer or 'no answer in time'}"
+            raise SinkWrong(said) if self._refused else SinkDown(said)
         self._client.publish(f"{self._config.topic}/status", b'{"online":true}', qos=1, retain=True)
 
     def deliver(self, events: Sequence[tuple[int, Event]]) -> list[int]:
@@ -119,6 +123,7 @@ class MqttSink:
         with self._changed:
             if reason.is_failure:
                 self._answer = f"the broker refuses: {reason}"
+                self._refused = reason.value not in _BUSY
             else:
                 self._up = True
             self._changed.notify_all()

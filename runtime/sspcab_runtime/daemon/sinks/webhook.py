@@ -10,16 +10,25 @@ from urllib.parse import urlsplit
 
 from sspcab_runtime.daemon.config import WebhookConfig
 from sspcab_runtime.daemon.events import Event, encode_event
-from sspcab_runtime.daemon.sinks.base import Refused, SinkDown
+from sspcab_runtime.daemon.sinks.base import Refused, SinkDown, SinkWrong
 
 __all__ = ["WebhookSink"]
 
+_FINAL = {400, 413, 422}
+"""They speak of the event itself: it is set aside. Anything else speaks of the way to the receiver."""
 _RETRY = {408, 425, 429}
+_WHY = {
+    401: "the token is not accepted",
+    403: "the token may not do this",
+    404: "there is nothing at that address",
+    405: "nothing takes a POST at that address",
+    410: "there is nothing at that address any more",
+}
 _MOST_ANSWER = 65536
 
 
 class WebhookSink:
-    """2xx acknowledges; 5xx, 408, 425, 429 and no answer are tried again; anything else is refused.
+    """2xx acknowledges; 400, 413 and 422 set the event aside; with any other answer, and none, it stays owed.
 
     Redirects are not followed, and proxies of the environment not used.
     """
@@ -49,6 +58,7 @@ class WebhookSink:
 
         Raises:
             SinkDown: No answer in time, or one that asks to try again.
+            SinkWrong: An answer that says that the address or the token is not right.
             Refused: It will never be taken.
         """
         row, event = events[0]
@@ -72,9 +82,15 @@ class WebhookSink:
             raise SinkDown(f"{self._host}: {getattr(error, 'strerror', None) or what}") from None
         if 200 <= answer.status < 300:
             return [row]
+        said = f"{self._host} answers {answer.status}"
+        if answer.status in _FINAL:
+            raise Refused(said)
         if answer.status >= 500 or answer.status in _RETRY:
-            raise SinkDown(f"{self._host} answers {answer.status}")
-        raise Refused(f"{self._host} answers {answer.status}")
+            raise SinkDown(said)
+        why = _WHY.get(answer.status, "it takes no events there")
+        if 300 <= answer.status < 400:
+            why = "redirects are not followed: url has to be where it leads"
+        raise SinkWrong(f"{said}: {why}")
 
     def close(self) -> None:
         """Hang up."""

@@ -135,7 +135,8 @@ def make_app(
     async def readyz(request: Request) -> Response:
         status = observed.status()
         return _json(
-            {"schema": 1, "ready": status.ready, "problems": status.problems}, 200 if status.ready else 503
+            {"schema": 1, "ready": status.ready, "state": status.state, "problems": status.problems},
+            200 if status.ready else 503,
         )
 
     async def metrics(request: Request) -> Response:
@@ -260,7 +261,7 @@ class _Door:
 
 def _page(request: Request, title: str, main: str, status: Any, *, live: bool = True) -> Response:
     if request.headers.get("x-part") == "main":
-        return HTMLResponse(main)
+        return HTMLResponse(pages.badge(status) + main)
     return HTMLResponse(pages.frame(title, main, status, live=live))
 
 

@@ -47,7 +47,7 @@ def _families(core: Any, status: DaemonStatus) -> Iterator[Any]:
         return made
 
     cameras, workers, sinks = status.cameras, status.workers, status.sinks
-    yield family("Gauge", "ready", "1 while frames are scored correctly", (), [((), status.ready)])
+    yield family("Gauge", "ready", "1 while nothing is wrong", (), [((), status.ready)])
     yield family("Gauge", "uptime_seconds", "since the daemon started", (), [((), status.uptime_s)])
     yield family("Gauge", "temperature_celsius", "hottest thermal zone", (), [((), status.temperature_c)])
     for name in ("captured", "scored", "dropped", "skipped", "bad", "faulty", "reconnects"):
@@ -91,6 +91,10 @@ def _families(core: Any, status: DaemonStatus) -> Iterator[Any]:
         yield family(
             "Counter", f"sink_{name}", name, ("sink",), [((s.name,), getattr(s, name)) for s in sinks]
         )
+    yield family("Gauge", "state", "the worst part's word", ("state",), [((status.state,), 1)])
+    yield family("Gauge", "sink_up", "1 while it takes events", ("sink",),
+                 [((s.name,), s.state == "fine") for s in sinks])  # fmt: skip
+    yield family("Gauge", "store_up", "1 while events are stored", (), [((), store.state == "fine")])
     yield family("Gauge", "sink_queued", "waiting", ("sink",), [((s.name,), s.queued) for s in sinks])
     yield family("Gauge", "open_files", "of the supervisor", (), [((), len(os.listdir("/proc/self/fd")))])
     threads = Path("/proc/self/status").read_text().split("Threads:")[1].split()[0]

@@ -9,25 +9,44 @@ from html import escape
 from sspcab_runtime.daemon.events import Event
 from sspcab_runtime.daemon.status import CameraStatus, DaemonStatus, Score
 
-__all__ = ["camera_page", "cameras_page", "event_page", "events_page", "frame", "health_page", "login_page"]
+__all__ = [
+    "badge",
+    "camera_page",
+    "cameras_page",
+    "event_page",
+    "events_page",
+    "frame",
+    "health_page",
+    "login_page",
+]
 
 _GAP_S = 2.0
 """Scores that are further apart are not joined by a line."""
 
 _TONES = {"fine": "good", "starting": "soft", "fault": "warn", "down": "bad", "ready": "good", "wrong": "bad",
-          "degraded": "bad", "retrying": "warn"}  # fmt: skip
+          "degraded": "bad", "failed": "bad", "silent": "bad", "disarmed": "warn",
+          "retrying": "warn"}  # fmt: skip
 
 
 def frame(title: str, main: str, status: DaemonStatus, *, live: bool = True) -> str:
     """A whole page around its main part."""
-    tone, word = ("good", "ready") if status.ready else ("bad", "not ready")
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)} - sspcab</title>
 <link rel="stylesheet" href="/static/style.css"><script src="/static/refresh.js" defer></script>
-{'<noscript><meta http-equiv="refresh" content="5"></noscript>' if live else ""}</head><body>
+<noscript><meta http-equiv="refresh" content="5"></noscript></head><body>
 <header><strong>sspcab</strong><nav><a href="/">Cameras</a><a href="/events">Events</a>
-<a href="/health">Health</a></nav><span class="state badge {tone}">{word}</span></header>
+<a href="/health">Health</a></nav>{badge(status)}</header>
 <main{" data-live" if live else ""}>{main}</main></body></html>"""
+
+
+def badge(status: DaemonStatus) -> str:
+    """The whole in one word, that of its worst part, and why: a link to all reasons."""
+    reason = escape(status.problems[0]) if status.problems else ""
+    shown = f'<span class="reason">{reason}</span>' if reason else ""
+    return (
+        f'<a class="state" href="/health" title="{reason}">'
+        f'<span class="badge {_TONES.get(status.state, "bad")}">{escape(status.state)}</span>{shown}</a>'
+    )
 
 
 def login_page(wrong: bool) -> str:

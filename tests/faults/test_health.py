@@ -1,0 +1,97 @@
+"""What the daemon says of itself is as bad as its worst part: page, API, metrics and command alike."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from definitions.fake_camera import FakeCamera
+from definitions.running_daemon import RunningDaemon, wait_for
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Answers all events alike."""
+
+    code: ClassVar[int] = 403
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        del arguments
+
+
+@pytest.fixture
+def receiver() -> Iterator[str]:
+    """Where it listens."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def told(daemon: RunningDaemon) -> tuple[int, str, str, int, str]:
+    """Code and word of ``/readyz``, the page's badge, code and first line of the command."""
+    code, data = daemon.request("/readyz")
+    page = daemon.request("/")[1].decode()
+    badge = re.search(r'<span class="badge \w+">([^<]*)</span>', page.split("</header>")[0])
+    assert badge is not None
+    command = subprocess.run(
+        [
+            *(sys.executable, "-m", "sspcab_runtime.daemon.cli", "status"),
+            *("--config", str(daemon.folder / "edge.toml")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return code, json.loads(data)["state"], badge[1], command.returncode, command.stdout.splitlines()[0]
+
+
+def metric(daemon: RunningDaemon, name: str) -> float:
+    """A number of ``/metrics``."""
+    lines = daemon.request("/metrics")[1].decode().splitlines()
+    return float(next(line for line in lines if line.startswith(name)).split()[-1])
+
+
+def test_the_worst_part_speaks(tmp_path: Path, toml: str, camera: FakeCamera, receiver: str) -> None:
+    """A sink that takes nothing, and a camera that is gone, are never under a green light."""
+    hook = f'[sinks.hook]\nkind = "webhook"\nurl = "{receiver}"\n'
+    Receiver.code = 403
+    with RunningDaemon(tmp_path, f"{toml}{hook}") as daemon:
+        daemon.wait_ready()
+        assert told(daemon) == (200, "ready", "ready", 0, "ready")
+        assert metric(daemon, "sspcab_ready") == 1
+        camera.mode = "freeze"
+        wait_for(lambda: daemon.camera()["state"] == "down", 8, "down")
+        wait_for(lambda: daemon.status()["state"] == "wrong", 8, "the event of it is not taken")
+        code, word, badge, exit_code, line = told(daemon)
+        assert (code, word, badge, exit_code) == (503, "wrong", "wrong", 3)
+        assert line.startswith("NOT READY: wrong: sink hook is wrong: 127.0.0.1 answers 403")
+        assert metric(daemon, 'sspcab_sink_up{sink="hook"}') == 0
+        assert metric(daemon, "sspcab_ready") == 0
+        Receiver.code = 204
+        wait_for(lambda: daemon.status()["state"] == "down", 20, "only the camera is left")
+        code, word, badge, exit_code, line = told(daemon)
+        assert (code, word, badge, exit_code) == (503, "down", "down", 3)
+        assert line.startswith("NOT READY: down: camera one is down: ")
+        assert metric(daemon, 'sspcab_camera_up{camera="one"}') == 0
+        camera.mode = "fine"
+        wait_for(lambda: daemon.status()["ready"], 20, "ready again")
+        assert told(daemon)[:4] == (200, "ready", "ready", 0)
+        daemon.stop()
