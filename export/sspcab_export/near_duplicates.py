@@ -75,6 +75,8 @@ _LARGEST = 2048  # longer sides are halved before the scene is moved by pixels
 _BLOCK = 512
 _MOST_LINKS = 48  # of one image to others before it: enough to connect what belongs together
 _COLLINEAR = 1e-7  # share of the largest squared size below which a shared direction is rounding
+_OUTLYING = 6.0  # robust standard deviations of a place beyond which a value belongs to a defect
+_LEAST_OUTLYING = 2.0  # grey levels; what is nearer to the others does no harm
 _NO_NOISE = 0.02  # grey levels; details below this are the same pixels again
 
 Vectors = npt.NDArray[np.float32]
@@ -233,7 +235,7 @@ def _details(samples: Sequence[Sample]) -> tuple[Vectors, Vectors, list[int]]:
     while grid > 16 and smallest < 4 * grid:  # means of fewer than 4 x 4 pixels do not outlast a crop
         grid //= 2
     means = np.stack([_reduced(sample.detail, grid) for sample in samples])
-    scene = means.mean(axis=0)
+    scene = _scene(means)
     vectors = _sharpened(means - scene)
     shared = _sharpened(np.stack(_changes(samples, scene, grid, vectors.shape[1] // 4)))
     weights = np.ones(vectors.shape[1], np.float32)
@@ -251,6 +253,18 @@ def _details(samples: Sequence[Sample]) -> tuple[Vectors, Vectors, list[int]]:
     left[still] = 0
     norms = np.linalg.norm(left, axis=1, keepdims=True)
     return (left / np.maximum(norms, 1e-9)).astype(np.float32), levels, still
+
+
+def _scene(means: Vectors) -> Vectors:
+    """(n, grid, grid) -> (grid, grid): their mean, without values far from the others at the same place.
+
+    A defect that few images show would else be in the mean, and missing from all the others alike: they would
+    have it in common.
+    """
+    middle = np.median(means, axis=0)
+    distances = np.abs(means - middle)
+    usual = distances <= np.maximum(_OUTLYING * 1.4826 * np.median(distances, axis=0), _LEAST_OUTLYING)
+    return np.asarray((means * usual).sum(axis=0) / usual.sum(axis=0), dtype=np.float32)
 
 
 def _near(samples: Sequence[Sample], levels: Vectors, one: int, other: int) -> bool:

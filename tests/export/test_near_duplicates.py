@@ -129,6 +129,24 @@ def test_ranges_come_from_a_group_that_is_split_too(tmp_path: Path) -> None:
     assert len({s.digest for s in (*split.fit, *split.ranges, *split.judge)}) == 24
 
 
+@pytest.mark.parametrize("normal", [6, 14])
+def test_defects_of_a_few_images_are_not_what_the_others_have_in_common(tmp_path: Path, normal: int) -> None:
+    random, shown = np.random.default_rng(0), part(0)
+    for kind in ("good", "bad"):
+        (tmp_path / kind).mkdir()
+    for number in range(normal):
+        save(tmp_path / "good" / f"{number}.png", exposure(shown, random, 3, 0.01))
+    for number in range(5):
+        scratched = shown.copy()
+        place = random.integers(60, 130, 2).tolist()
+        cv2.circle(scratched, place, 12, 20, -1)
+        save(tmp_path / "bad" / f"{number}.png", exposure(scratched, random, 3, 0.01))
+    intake = read_pictures(None, tmp_path, wants_normal_scores=False, threshold_given=False, for_ranges=False)
+    assert intake.cut == 0
+    assert not [text for text in intake.notes if "near-duplicates" in text]
+    assert sum(not sample.label for sample in intake.labelled_fit) == normal // 2
+
+
 def test_exposures_of_a_fixed_part_are_said_to_be_separate(tmp_path: Path) -> None:
     random, shown = np.random.default_rng(0), part(0)
     for number in range(24):
