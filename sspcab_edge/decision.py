@@ -18,17 +18,22 @@ __all__ = [
     "apply_score_map",
     "is_anomalous",
     "quantiles",
+    "score_scale",
     "threshold_from_labels",
     "threshold_from_quantile",
     "threshold_from_rate",
 ]
 
 CLEARANCE = 1e-4
-"""How far a fitted threshold lies above the normal score that decides it, times max(1, IQR of the scores).
+"""How far a fitted threshold lies above the normal score that decides it, times :func:`score_scale`.
 
-The fp32 gate's tolerance: the picture with that score then has the same label in every artifact, whichever
-way the last digit is rounded.
+The picture with that score then has the same label in every artifact, whichever way the last digit is
+rounded.
 """
+
+_SMALL = 10.0
+"""How many times the largest normal score their scale is at most, so that :data:`CLEARANCE` is at most a
+thousandth of it: far more than rounding, and far less than a defect."""
 
 DEFAULT_FALSE_ALARM_RATE = 0.01
 """Share of normal frames that may be flagged, when nothing else is asked for."""
@@ -63,13 +68,24 @@ def quantiles(scores: Scores) -> Quantiles:
     return Quantiles(minimum=low, q25=q25, median=median, q75=q75, maximum=high)
 
 
+def score_scale(normal: Quantiles | None) -> float:
+    """What small differences of scores are shares of: max(1, IQR), less where all normal scores are small.
+
+    Mean squared errors of a reconstruction are 1e-4 and less: 1e-4 more would be twice the threshold.
+    """
+    if normal is None:
+        return 1.0
+    reach = max(abs(normal.minimum), abs(normal.maximum))
+    return max(min(1.0, _SMALL * reach) or 1.0, normal.iqr)
+
+
 def threshold_from_rate(normal: Scores, rate: float = DEFAULT_FALSE_ALARM_RATE) -> Decision:
     """The threshold that flags at most ``rate`` of further normal frames, in expectation.
 
     The k-th smallest of n exchangeable normal scores, k = ceil((n + 1)(1 - rate)), is exceeded by a new one
     with probability at most ``rate`` (split conformal prediction, Vovk et al. 2005). With fewer than
     1/rate - 1 scores no order statistic is high enough: the largest is taken, and the note says which rate
-    it stands for. The threshold lies :data:`CLEARANCE` above the score.
+    it stands for. The threshold lies :data:`CLEARANCE` of the scores' scale above the score.
 
     Raises:
         OptionError: ``rate`` is not between 0 and 1, no scores, or one that is not finite.
@@ -89,7 +105,7 @@ def threshold_from_rate(normal: Scores, rate: float = DEFAULT_FALSE_ALARM_RATE) 
         )
     spread = quantiles(values)
     return Decision(
-        threshold=float(values[k - 1]) + _clearance(spread),
+        threshold=float(values[k - 1]) + CLEARANCE * score_scale(spread),
         policy="false-alarm-rate",
         parameter=rate,
         fitted_on=n,
@@ -99,7 +115,7 @@ def threshold_from_rate(normal: Scores, rate: float = DEFAULT_FALSE_ALARM_RATE) 
 
 
 def threshold_from_quantile(normal: Scores, quantile: float) -> Decision:
-    """The ``quantile`` (0 to 1, linear interpolation) of the normal scores, and :data:`CLEARANCE` above it.
+    """The ``quantile`` (0 to 1, linear interpolation) of the normal scores, and a little above it.
 
     Raises:
         OptionError: ``quantile`` is out of range, no scores, or one that is not finite.
@@ -109,7 +125,7 @@ def threshold_from_quantile(normal: Scores, quantile: float) -> Decision:
     values = _finite(normal)
     spread = quantiles(values)
     return Decision(
-        threshold=float(np.quantile(values, quantile)) + _clearance(spread),
+        threshold=float(np.quantile(values, quantile)) + CLEARANCE * score_scale(spread),
         policy="quantile",
         parameter=quantile,
         fitted_on=len(values),
@@ -145,10 +161,6 @@ def threshold_from_labels(scores: Scores, labels: Sequence[bool]) -> Decision:
         fitted_on=len(values),
         normal=quantiles(values[~truth]),
     )
-
-
-def _clearance(spread: Quantiles) -> float:
-    return CLEARANCE * max(1.0, spread.iqr)
 
 
 def _finite(scores: Scores) -> npt.NDArray[np.float64]:

@@ -15,7 +15,7 @@ from sspcab_edge.ports import Entry
 from sspcab_edge.preprocess import prepare
 from sspcab_edge.protocols import FrontEnd
 from sspcab_export.asking import Asked, Unit, ask, ask_unit
-from sspcab_export.gates import score_rounding
+from sspcab_export.gates import clearance
 from sspcab_export.hosts.base import SourceModel
 from sspcab_export.hygiene import describe
 from sspcab_export.intake import Intake, find_suspects, without
@@ -282,7 +282,7 @@ def _blends(
         judged,
         foreign,
         decision,
-        score_rounding(decision, rounding),
+        clearance(decision, rounding),
         pairs,
         lambda done: asker.say.step(done, pairs * 7),
     )

@@ -28,7 +28,7 @@ from sspcab_edge.protocols import FrontEnd, Request
 from sspcab_export.asking import Asked, Unit, answered, ask_unit, entry_of, spread
 from sspcab_export.footage import Footage, Use, find_footage, frames_of
 from sspcab_export.front_end_options import FrontEndOptions
-from sspcab_export.gates import score_rounding
+from sspcab_export.gates import clearance
 from sspcab_export.gathering import Gathered, Wanted, source_front_end, with_bit_depth
 from sspcab_export.hosts import LoadedHost
 from sspcab_export.hosts.base import Scored, VideoInputs
@@ -455,7 +455,7 @@ def _blends(
         judged,
         [(f"foreign {n}", entry) for n, entry in enumerate(foreign_entries([unit.entry for unit in fit]))],
         decision,
-        score_rounding(decision, rounding),
+        clearance(decision, rounding),
         min(_BLEND_PAIRS, max(3, len(judged) // 3)),
         lambda done: say.step(done, _BLEND_PAIRS * 7),
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
+from sspcab_edge.decision import CLEARANCE, score_scale
 from sspcab_edge.errors import GateError, OptionError
 from sspcab_edge.manifest import Artifact, Decision, Gate, Parity, Precision, Rounding
 from sspcab_edge.parity import shortfalls
@@ -15,6 +16,7 @@ __all__ = [
     "MEAN_ROUNDING_MULTIPLE",
     "GateLimits",
     "advice",
+    "clearance",
     "gate_for",
     "is_trusted",
     "map_rounding",
@@ -153,6 +155,13 @@ def score_rounding(decision: Decision, rounding: Rounding | None) -> float:
     :data:`ROUNDING_MULTIPLE` times the reference model's own, which is cut off where it is too much."""
     own = 0.0 if rounding is None else ROUNDING_MULTIPLE * rounding.score
     return max(_SCORE_TOLERANCE * _scale(decision), min(own, _MOST_SCORE_ROUNDING * _scale(decision)))
+
+
+def clearance(decision: Decision, rounding: Rounding | None) -> float:
+    """Score difference below which rounding alone decides: 1e-4 of :func:`~sspcab_edge.decision.score_scale`,
+    or :data:`ROUNDING_MULTIPLE` times the reference model's own."""
+    own = 0.0 if rounding is None else ROUNDING_MULTIPLE * rounding.score
+    return min(max(CLEARANCE * score_scale(decision.normal), own), score_rounding(decision, rounding))
 
 
 def map_rounding(rounding: Rounding | None) -> float:

@@ -24,7 +24,7 @@ from sspcab_export.assemble import assemble_manifest, kept_branches, named_block
 from sspcab_export.checkpoints import bundle_beside, checkpoint_files
 from sspcab_export.examination import Examination, Examined
 from sspcab_export.filming import gather_footage
-from sspcab_export.gates import advice, gate_for, parse_gates, refusal, replay_gate, score_rounding
+from sspcab_export.gates import advice, clearance, gate_for, parse_gates, refusal, replay_gate
 from sspcab_export.gathering import Wanted, gather_pictures
 from sspcab_export.graph import OPSET, save_graph
 from sspcab_export.hosts import LoadedHost
@@ -151,7 +151,7 @@ def export_with(checkpoint: Given, options: ExportOptions) -> Exported:
             judged=found.judged,
             fit=found.fit,
             scene=found.scene,
-            tolerance=score_rounding(decision, found.rounding),
+            tolerance=clearance(decision, found.rounding),
             say=say,
         )
         examined: list[Examined] = []

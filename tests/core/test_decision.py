@@ -12,6 +12,7 @@ from sspcab_edge.decision import (
     apply_score_map,
     is_anomalous,
     quantiles,
+    score_scale,
     threshold_from_labels,
     threshold_from_quantile,
     threshold_from_rate,
@@ -116,3 +117,24 @@ def test_score_map_keeps_the_order_of_scores(x: list[int], y: list[int], scores:
     knots = ScoreMap(artifact=tuple(map(float, sorted(x))), source=tuple(map(float, sorted(y)[: len(x)])))
     ordered = np.sort(np.array(scores))
     assert (np.diff(apply_score_map(knots, ordered)) >= 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-5, 1e-3, 0.05, 1.0, 100.0])
+def test_a_threshold_lies_close_above_scores_of_any_size(scale: float) -> None:
+    """A defect that scores half as much again as the worst normal image is one, also where all scores are
+    mean squared errors of 1e-5; and the worst normal image stays normal on every engine."""
+    normal = scale * np.linspace(0.5, 1.0, 120)
+    for decision in (threshold_from_rate(normal, 0.01), threshold_from_quantile(normal, 1.0)):
+        worst = float(normal.max())
+        assert decision.threshold is not None
+        assert worst * (1 + 2e-5) < decision.threshold <= worst * 1.002
+        assert not is_anomalous(worst, decision.threshold)
+        assert is_anomalous(1.5 * worst, decision.threshold)
+
+
+def test_what_small_differences_are_shares_of() -> None:
+    assert score_scale(None) == 1.0
+    assert score_scale(quantiles(np.zeros(5))) == 1.0
+    assert score_scale(quantiles(np.linspace(0.2, 0.9, 9))) == 1.0
+    assert score_scale(quantiles(np.linspace(0, 8, 9))) == 4.0
+    assert score_scale(quantiles(-1e-3 * np.linspace(0.5, 1, 9))) == pytest.approx(1e-2)
