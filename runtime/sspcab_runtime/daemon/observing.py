@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sspcab_runtime.daemon.events import Event
 from sspcab_runtime.daemon.evidence import EvidenceKeeper
 from sspcab_runtime.daemon.parts import Answer, Trigger
-from sspcab_runtime.daemon.status import DaemonStatus, Score
+from sspcab_runtime.daemon.status import DaemonStatus, Score, Shown
 from sspcab_runtime.daemon.store import Store
 from sspcab_runtime.daemon.supervisor import Supervisor
 
@@ -45,13 +45,21 @@ class Observation:
         """Whether the supervisor's loop turned lately."""
         return time.monotonic() - self._supervisor.turned_s < _STUCK_S
 
-    def picture(self, camera: str) -> bytes | None:
-        """The latest frame with its heat map as JPEG.
+    def shown(self, camera: str) -> Shown | None:
+        """What is said beside the latest picture.
 
         Raises:
             KeyError: There is no such camera.
         """
-        return self._supervisor.cameras[camera].picture.jpeg()
+        return self._supervisor.cameras[camera].picture.show()
+
+    def picture(self, camera: str, number: int | None = None) -> bytes | None:
+        """The latest picture as JPEG, or the one that was shown by that number.
+
+        Raises:
+            KeyError: There is no such camera.
+        """
+        return self._supervisor.cameras[camera].picture.jpeg(number)
 
     def scores(self, camera: str) -> Sequence[Score]:
         """The latest scores, oldest first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass, replace
 
 import cv2
@@ -10,19 +11,61 @@ import numpy as np
 import numpy.typing as npt
 
 from sspcab_edge.protocols import ScoredObject, Verdict
+from sspcab_runtime.daemon.status import Shown
 from sspcab_runtime.overlay import draw_overlay
 
-__all__ = ["LatestPicture"]
+__all__ = ["LatestPicture", "Moment"]
 
 _SIDE = 640
 _QUALITY = 80
+_LOOKED_AT = 6
+"""Pictures that pages were told of lately: who has the page fetches them in a moment."""
 
 
-@dataclass(frozen=True)
-class _Latest:
-    pixels: npt.NDArray[np.uint8]
-    verdict: Verdict | None
-    heat: tuple[float, float] | None
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Which frame a picture is of, and what was so once it was judged.
+
+    Attributes:
+        frame: Its number since its capture began.
+        wall_s: When it was taken.
+        fault: Why it was not judged; empty where it was.
+        alarm: Whether an alarm was open.
+    """
+
+    frame: int
+    wall_s: float
+    fault: str = ""
+    alarm: bool = False
+
+
+class _Picture:
+    """One picture: the frame until somebody asks, then the JPEG."""
+
+    def __init__(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        verdict: Verdict | None,
+        heat: tuple[float, float] | None,
+        shown: Shown,
+    ) -> None:
+        self._pixels: npt.NDArray[np.uint8] | None = pixels
+        self._verdict, self._heat, self.shown = verdict, heat, shown
+        self._lock = threading.Lock()
+        self._jpeg: bytes | None = None
+
+    def jpeg(self) -> bytes | None:
+        """Drawn and compressed once; None where that cannot be done."""
+        with self._lock:
+            if self._jpeg is None and self._pixels is not None:
+                drawn = self._pixels
+                if self._verdict is not None:
+                    drawn = draw_overlay(drawn, self._verdict, heat=self._heat)
+                bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+                done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+                self._jpeg = data.tobytes() if done else None
+                self._pixels = self._verdict = None
+            return self._jpeg
 
 
 def _smaller(one: ScoredObject, step: int) -> ScoredObject:
@@ -41,15 +84,16 @@ class LatestPicture:
     def __init__(self, every_s: float = 0.5) -> None:
         self._every_s = every_s
         self._kept_s = float("-inf")
-        self._lock = threading.Lock()
-        self._latest: _Latest | None = None
-        self._jpeg: bytes | None = None
+        self._number = 0
+        self._latest: _Picture | None = None
+        self._looked_at: deque[_Picture] = deque(maxlen=_LOOKED_AT)
 
     def keep(
         self,
         pixels: npt.NDArray[np.uint8],
         verdict: Verdict | None,
         heat: tuple[float, float] | None,
+        moment: Moment,
         now: float,
     ) -> None:
         """Remember a frame, (H, W, 3) uint8 RGB, as of monotonic time ``now``; arrays are copied.
@@ -59,6 +103,7 @@ class LatestPicture:
         if now - self._kept_s < self._every_s:
             return
         self._kept_s = now
+        self._number += 1
         height, width = pixels.shape[:2]
         step = max(1, -(-max(height, width) // _SIDE))
         small = pixels[::step, ::step].copy()  # the slot is somebody else's soon
@@ -66,26 +111,33 @@ class LatestPicture:
             verdict = replace(verdict, map=verdict.map.copy())
         if verdict is not None and verdict.objects:
             verdict = replace(verdict, objects=tuple(_smaller(one, step) for one in verdict.objects))
-        latest = _Latest(small, verdict, heat)
-        with self._lock:
-            self._latest, self._jpeg = latest, None
-
-    def jpeg(self) -> bytes | None:
-        """The picture as JPEG; None while there is none. From any thread."""
-        with self._lock:
-            latest, jpeg = self._latest, self._jpeg
-        if latest is None or jpeg is not None:
-            return jpeg
-        drawn = latest.pixels
-        if latest.verdict is not None:
-            drawn = draw_overlay(latest.pixels, latest.verdict, heat=latest.heat)
-        done, data = cv2.imencode(
-            ".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+        shown = Shown(
+            picture=self._number,
+            frame=moment.frame,
+            wall_s=moment.wall_s,
+            score=None if verdict is None else verdict.score,
+            threshold=None if verdict is None else verdict.threshold,
+            anomalous=None if verdict is None else verdict.anomalous,
+            fault=moment.fault,
+            alarm=moment.alarm,
         )
-        if not done:
+        self._latest = _Picture(small, verdict, heat, shown)
+
+    def show(self) -> Shown | None:
+        """What is said beside the latest picture, which stays for a moment; None while there is none."""
+        latest = self._latest
+        if latest is None:
             return None
-        jpeg = data.tobytes()
-        with self._lock:
-            if self._latest is latest:
-                self._jpeg = jpeg
-        return jpeg
+        if latest not in tuple(self._looked_at):
+            self._looked_at.append(latest)
+        return latest.shown
+
+    def jpeg(self, number: int | None = None) -> bytes | None:
+        """The latest picture as JPEG, or the one that was shown by that number; None: it is not kept.
+
+        From any thread.
+        """
+        found = self._latest
+        if number is not None and (found is None or found.shown.picture != number):
+            found = next((one for one in tuple(self._looked_at) if one.shown.picture == number), None)
+        return None if found is None else found.jpeg()

@@ -17,6 +17,7 @@ __all__ = [
     "HealthWord",
     "Observed",
     "Score",
+    "Shown",
     "SinkStatus",
     "StoreStatus",
     "WorkerState",
@@ -157,6 +158,30 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     anomalous: bool | None
 
 
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of one camera beside its latest picture: all of it of that frame.
+
+    Attributes:
+        picture: Number of the picture, for :meth:`Observed.picture`.
+        frame: Number of the frame since its capture began.
+        wall_s: When it was taken.
+        score: Its own; None where it was not judged.
+        threshold: That it was judged by.
+        anomalous: None without score or threshold.
+        fault: Why it was not judged; empty where it was.
+        alarm: Whether an alarm was open once it was judged.
+    """
+
+    picture: int
+    frame: int
+    wall_s: float
+    score: float | None
+    threshold: float | None
+    anomalous: bool | None
+    fault: str
+    alarm: bool
+
+
 class Observed(Protocol):
     """What pages, metrics and triggers may ask of the daemon, from any thread; nothing of it blocks long."""
 
@@ -166,8 +191,17 @@ class Observed(Protocol):
     def alive(self) -> bool:
         """Whether the supervisor's loop made progress lately."""
 
-    def picture(self, camera: str) -> bytes | None:
-        """The latest judged frame with its heat map as JPEG; None while there is none.
+    def shown(self, camera: str) -> Shown | None:
+        """What is said beside the latest picture, which is kept for a moment; None while there is none.
+
+        Raises:
+            KeyError: There is no such camera.
+        """
+
+    def picture(self, camera: str, number: int | None = None) -> bytes | None:
+        """The latest picture, with its heat map, as JPEG, or the one that was shown by that number.
+
+        None while there is none, or where that one is no longer kept.
 
         Raises:
             KeyError: There is no such camera.

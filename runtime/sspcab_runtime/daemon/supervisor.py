@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -39,6 +38,7 @@ from sspcab_runtime.daemon.messages import (
     SlotFrame,
 )
 from sspcab_runtime.daemon.parts import Answer, PartDecision, Trigger
+from sspcab_runtime.daemon.picture import Moment
 from sspcab_runtime.daemon.scheduling import next_cameras
 from sspcab_runtime.daemon.store import Store
 from sspcab_runtime.daemon.triggered import Ledger, PartQueue
@@ -240,9 +240,7 @@ class Supervisor:
         self._integrity(run, now)
         if faults:
             run.numbers.faulty += 1
-            self._picture(
-                run, held, JudgedFrame(camera=run.name, slot=message.slot, number=message.number, score=None)
-            )
+            self._picture(run, held, None, ", ".join(sorted(faults)))
             self._release(run, held)
             return
         if run.parts is not None:
@@ -447,7 +445,7 @@ class Supervisor:
             self._announcer.fault_closed(run, run.verdict_fault[0], now)
         run.verdict_fault = (reason, now + max(run.config.integrity.hold_s, 0.1))
         self._announcer.fault_opened(run, reason, frame.message, now)
-        self._picture(run, held, frame)
+        self._picture(run, held, None, reason)
         if run.parts is not None:
             self._decide(run, run.parts.failed(held.captured.number, "camera", frame.message, now))
 
@@ -465,7 +463,9 @@ class Supervisor:
             self._announcer.fault_closed(run, run.lost, now)
             run.lost = None
         pixels = held.connection.slots.pixels(held.captured.slot, held.captured.height, held.captured.width)
-        heat_map = self._picture(run, held, frame)
+        heat_map = None
+        if frame.map_height:
+            heat_map = held.connection.slots.map(held.captured.slot, frame.map_height, frame.map_width)
         self._evidence.frame(run.name, pixels, held.captured.monotonic_s)
         if run.parts is not None:
             self._decide(
@@ -482,6 +482,8 @@ class Supervisor:
         if run.alarms is not None and run.threshold is not None:
             changes = run.alarms.push(frame.score, heat_map, held.captured.monotonic_s, held.captured.number)
             self._alarms(run, changes, held, frame)
+        objects = scored_objects(frame.objects)
+        self._picture(run, held, Verdict(frame.score, run.threshold, anomalous, heat_map, objects), "")
         if run.drift is not None:
             drifting = run.drift.push(frame.score, now)
             if drifting and not run.drifting:
@@ -495,18 +497,13 @@ class Supervisor:
                 )
             run.drifting = drifting
 
-    def _picture(self, run: CameraRun, held: Held, frame: JudgedFrame) -> Any:
-        """Keep the picture for the page; the frame's map, a view, or None."""
-        slots, captured = held.connection.slots, held.captured
-        pixels = slots.pixels(captured.slot, captured.height, captured.width)
-        heat_map = slots.map(captured.slot, frame.map_height, frame.map_width) if frame.map_height else None
+    def _picture(self, run: CameraRun, held: Held, verdict: Verdict | None, fault: str) -> None:
+        """Keep the picture for the page, with what is said of it."""
+        captured = held.captured
+        pixels = held.connection.slots.pixels(captured.slot, captured.height, captured.width)
         ready = self.bundles[run.config.bundle].ready
-        anomalous = None if frame.score is None or run.threshold is None else frame.score > run.threshold
-        verdict = None
-        if frame.score is not None:
-            verdict = Verdict(frame.score, run.threshold, anomalous, heat_map, scored_objects(frame.objects))
-        run.picture.keep(pixels, verdict, None if ready is None else ready.heat, time.monotonic())
-        return heat_map
+        moment = Moment(captured.number, captured.wall_s, fault, bool(run.open))
+        run.picture.keep(pixels, verdict, None if ready is None else ready.heat, moment, time.monotonic())
 
     # parts
 

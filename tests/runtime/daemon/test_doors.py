@@ -7,25 +7,31 @@ import http.client
 import json
 import logging
 import os
+import re
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sspcab_edge.errors import ConfigError, OptionError
+from sspcab_edge.protocols import Verdict
 from sspcab_runtime.daemon.config import WebConfig
 from sspcab_runtime.daemon.config_file import parse_config, read_config
 from sspcab_runtime.daemon.events import Event
 from sspcab_runtime.daemon.logs import Redactor
 from sspcab_runtime.daemon.notify import Notifier
 from sspcab_runtime.daemon.parts import Answer, PartDecision, Trigger
-from sspcab_runtime.daemon.status import CameraStatus, DaemonStatus, Score, StoreStatus
+from sspcab_runtime.daemon.picture import LatestPicture, Moment
+from sspcab_runtime.daemon.status import CameraStatus, DaemonStatus, Score, Shown, StoreStatus
 from sspcab_runtime.daemon.web import WebServer
 from sspcab_runtime.secrets import make_token, read_secret
 from sspcab_runtime.sources.camera_address import camera_address
@@ -349,7 +355,12 @@ class Still:
     def alive(self) -> bool:
         return True
 
-    def picture(self, camera: str) -> bytes | None:
+    def shown(self, camera: str) -> Shown | None:
+        return Shown(
+            picture=1, frame=2, wall_s=0, score=None, threshold=0.5, anomalous=None, fault="<i>", alarm=False
+        )
+
+    def picture(self, camera: str, number: int | None = None) -> bytes | None:
         if camera != "gate":
             raise KeyError(camera)
         return b"jpeg"
@@ -604,3 +615,71 @@ def test_guessing_is_slowed_down(caplog: pytest.LogCaptureFixture) -> None:
     assert ask(made, "/", **bearer(READ))[0] == 429
     made.stop(5)
     assert READ not in caplog.text
+
+
+class Flipping(Still):
+    """Its camera is judged as fast as it can be, normal and anomalous in turn."""
+
+    def __init__(self) -> None:
+        self._latest, self._stop = LatestPicture(every_s=0.0), threading.Event()
+        self._thread = threading.Thread(target=self._judge)
+
+    def __enter__(self) -> Flipping:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _judge(self) -> None:
+        grey, number = np.full((300, 600, 3), 128, np.uint8), 0
+        while not self._stop.is_set():
+            number += 1
+            anomalous = bool(number % 2)
+            verdict = Verdict(0.5 + (0.01 if anomalous else -0.01) * (number % 7 + 1), 0.5, anomalous, None)
+            moment = Moment(number, number / 1e3, alarm=anomalous)
+            self._latest.keep(grey, verdict, None, moment, time.monotonic())
+            time.sleep(0.0005)
+
+    def shown(self, camera: str) -> Shown | None:
+        return self._latest.show()
+
+    def picture(self, camera: str, number: int | None = None) -> bytes | None:
+        return self._latest.jpeg(number)
+
+
+@pytest.mark.parametrize("path", ["/", "/cameras/gate"])
+def test_a_card_is_of_one_frame(path: str) -> None:
+    """The word, the figures and the alarm beside a picture are those that are burnt into it."""
+    with Flipping() as daemon:
+        server = WebServer(WebConfig(listen="127.0.0.1:0"), daemon, READ, CONTROL, None, {"gate": 1.0})
+        server.start()
+        words = set()
+        for _ in range(20):
+            page = ask(server, path, **bearer(READ))[1].decode()
+            found = re.search(r'src="(/picture/gate\.jpg\?number=\d+)"', page)
+            word = re.search(r'<span class="badge \w+">(normal|anomalous)</span>', page)
+            score = re.search(r"score (0\.\d+), threshold 0\.5", page)
+            assert found is not None
+            assert word is not None
+            assert score is not None
+            time.sleep(0.01)  # a browser comes a while later
+            code, data, _ = ask(server, found[1], **bearer(READ))
+            assert code == 200
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            assert image is not None
+            blue, green, red = image[3, 3].tolist()
+            assert word[1] == ("anomalous" if red > green else "normal"), (blue, green, red)
+            assert (float(score[1]) > 0.5) == (word[1] == "anomalous")
+            assert ('<span class="badge bad">alarm</span>' in page) == (word[1] == "anomalous")
+            words.add(word[1])
+        assert words == {"normal", "anomalous"}
+        assert ask(server, "/picture/gate.jpg?number=1", **bearer(READ))[0] == 404, "no longer kept"
+        server.stop(5)
+
+
+def test_a_fault_is_no_verdict(server: WebServer) -> None:
+    page = ask(server, "/", **bearer(READ))[1].decode()
+    assert "not judged: &lt;i&gt;" in page
+    assert "normal" not in page

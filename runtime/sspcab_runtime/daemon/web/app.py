@@ -68,7 +68,8 @@ def make_app(
     async def cameras(request: Request) -> Response:
         status = observed.status()
         scores = {camera.name: observed.scores(camera.name) for camera in status.cameras}
-        return _page(request, "Cameras", pages.cameras_page(status, scores), status)
+        shown = {camera.name: observed.shown(camera.name) for camera in status.cameras}
+        return _page(request, "Cameras", pages.cameras_page(status, shown, scores), status)
 
     async def camera(request: Request) -> Response:
         status = observed.status()
@@ -77,7 +78,8 @@ def make_app(
         if found is None:
             return _none()
         events = await run_in_threadpool(observed.events, 20, None, name)
-        return _page(request, name, pages.camera_page(found, observed.scores(name), events), status)
+        page = pages.camera_page(found, observed.shown(name), observed.scores(name), events)
+        return _page(request, name, page, status)
 
     async def events(request: Request) -> Response:
         found = await run_in_threadpool(observed.events, *_paging(request))
@@ -96,8 +98,10 @@ def make_app(
         return _page(request, "Health", pages.health_page(status), status)
 
     async def picture(request: Request) -> Response:
+        number = request.query_params.get("number", "")
+        wanted = int(number) if number.isdecimal() and len(number) < 19 else None
         try:
-            data = await run_in_threadpool(observed.picture, request.path_params["name"])
+            data = await run_in_threadpool(observed.picture, request.path_params["name"], wanted)
         except KeyError:
             return _none()
         return _none() if data is None else Response(data, media_type="image/jpeg")

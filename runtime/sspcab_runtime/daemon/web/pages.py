@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from html import escape
 
 from sspcab_runtime.daemon.events import Event
-from sspcab_runtime.daemon.status import CameraStatus, DaemonStatus, Score
+from sspcab_runtime.daemon.status import CameraStatus, DaemonStatus, Score, Shown
+from sspcab_runtime.tables import apart
 
 __all__ = [
     "badge",
@@ -61,13 +62,17 @@ def login_page(wrong: bool) -> str:
 </form></body></html>"""
 
 
-def cameras_page(status: DaemonStatus, scores: dict[str, Sequence[Score]]) -> str:
-    """A card for each camera."""
-    cards = "".join(_card(camera, scores[camera.name]) for camera in status.cameras)
+def cameras_page(
+    status: DaemonStatus, shown: dict[str, Shown | None], scores: dict[str, Sequence[Score]]
+) -> str:
+    """A card for each camera: its picture, and what is said beside it, are of one frame."""
+    cards = "".join(_card(one, shown[one.name], scores[one.name]) for one in status.cameras)
     return f'{_notices(status)}<h1>Cameras</h1><div class="cards">{cards}</div>'
 
 
-def camera_page(camera: CameraStatus, scores: Sequence[Score], events: Sequence[tuple[int, Event]]) -> str:
+def camera_page(
+    camera: CameraStatus, shown: Shown | None, scores: Sequence[Score], events: Sequence[tuple[int, Event]]
+) -> str:
     """One camera: its picture, timeline, numbers and events."""
     facts = [
         ("State", _badge(camera.state)),
@@ -80,13 +85,14 @@ def camera_page(camera: CameraStatus, scores: Sequence[Score], events: Sequence[
         ("Not scored", f"{camera.dropped} dropped, {camera.skipped} left out, {camera.faulty} at fault, "
                        f"{camera.bad} damaged"),
         ("Frame age", "-" if camera.frame_age_ms is None else f"{camera.frame_age_ms:.0f} ms"),
-        ("Score, threshold", f"{_number(camera.score)}, {_number(camera.threshold)}"),
+        ("Score of this frame", escape(_figures(shown))),
         ("Connected again", str(camera.reconnects)),
         ("Parts", ", ".join(f"{escape(name)} {count}" for name, count in camera.parts.items()) or "-"),
     ]  # fmt: skip
     rows = "".join(f"<tr><th>{name}</th><td class=num>{value}</td></tr>" for name, value in facts)
     return (
-        f"<h1>{escape(camera.name)} {_alarm(camera)}</h1><div class=wide>{_picture(camera)}</div>"
+        f"<h1>{escape(camera.name)} {_verdict(camera, shown)}</h1>"
+        f"<div class=wide>{_picture(camera, shown)}</div>"
         f"{_timeline(scores, camera.threshold)}<h2>Facts</h2><table>{rows}</table>"
         f"<h2>Events</h2>{_events(events)}"
     )
@@ -155,24 +161,50 @@ def health_page(status: DaemonStatus) -> str:
     )
 
 
-def _card(camera: CameraStatus, scores: Sequence[Score]) -> str:
+def _card(camera: CameraStatus, shown: Shown | None, scores: Sequence[Score]) -> str:
     name = escape(camera.name)
+    state = "" if camera.state == "fine" else _badge(camera.state)
+    when = "" if shown is None else time.strftime("%H:%M:%S", time.localtime(shown.wall_s))
     return (
-        f'<div class="card"><a href="/cameras/{name}">{_picture(camera)}</a><div class="in"><div class="row">'
-        f'<a href="/cameras/{name}"><strong>{name}</strong></a>{_badge(camera.state)}{_alarm(camera)}'
-        f'<span class="right num soft">{camera.fps:.1f} fps</span></div>'
-        f'<div class="row soft num">score {_number(camera.score)}, threshold {_number(camera.threshold)}'
-        f'<span class="right">{escape(", ".join(camera.faults))}</span></div>'
+        f'<div class="card"><a href="/cameras/{name}">{_picture(camera, shown)}</a><div class="in">'
+        f'<div class="row"><a href="/cameras/{name}"><strong>{name}</strong></a>{state}'
+        f'{_verdict(camera, shown)}<span class="right num soft">{camera.fps:.1f} fps</span></div>'
+        f'<div class="row soft num">{escape(_figures(shown))}<span class="right">{when}</span></div>'
         f"{_timeline(scores, camera.threshold)}</div></div>"
     )
 
 
-def _picture(camera: CameraStatus) -> str:
-    if camera.captured == 0:
+def _picture(camera: CameraStatus, shown: Shown | None) -> str:
+    if shown is None:
         return '<div class="none">no picture yet</div>'
     return (
-        f'<img src="/picture/{escape(camera.name)}.jpg?{camera.captured}" alt="latest frame with heat map">'
+        f'<img src="/picture/{escape(camera.name)}.jpg?number={shown.picture}" '
+        'alt="latest frame with heat map">'
     )
+
+
+def _verdict(camera: CameraStatus, shown: Shown | None) -> str:
+    """That of the frame that is shown; green only while its camera is fine."""
+    if shown is None:
+        return ""
+    if shown.score is None:
+        return f'<span class="badge warn">not judged: {escape(shown.fault)}</span>'
+    if shown.anomalous is None:
+        tone, word = "soft", "no threshold"
+    else:
+        tone, word = ("bad", "anomalous") if shown.anomalous else ("good", "normal")
+    if camera.state != "fine":
+        return f'<span class="badge soft">last: {word}</span>'
+    alarm = '<span class="badge bad">alarm</span>' if shown.alarm else ""
+    return f'<span class="badge {tone}">{word}</span>{alarm}'
+
+
+def _figures(shown: Shown | None) -> str:
+    """As the picture has them."""
+    if shown is None or shown.score is None:
+        return "-"
+    score, threshold = apart(shown.score, shown.threshold)
+    return f"score {score}" + ("" if shown.threshold is None else f", threshold {threshold}")
 
 
 def _timeline(scores: Sequence[Score], threshold: float | None) -> str:
@@ -235,10 +267,6 @@ def _notices(status: DaemonStatus) -> str:
 
 def _badge(state: str) -> str:
     return f'<span class="badge {_TONES.get(state, "soft")}">{escape(state)}</span>'
-
-
-def _alarm(camera: CameraStatus) -> str:
-    return '<span class="badge bad">anomaly</span>' if camera.alarm else ""
 
 
 def _number(value: float | None) -> str:
