@@ -41,6 +41,7 @@ from sspcab_edge.block import DIALECTS
 from sspcab_edge.bundle import Bundle
 from sspcab_edge.command import PATH, LocalPath, common_options, json_option, run
 from sspcab_edge.errors import OptionError
+from sspcab_edge.shown_address import shown_address
 from sspcab_runtime.engines import ENGINES
 from sspcab_runtime.tuning import Objective
 
@@ -197,7 +198,7 @@ def bundle_command(
         *about_order(results),
         *about_bounds(results),
     ]
-    measured_on = PACK if source is None else source
+    measured_on = PACK if source is None else shown_address(source)
     report = bundle_json(opened, results, around, source=measured_on, warnings=warnings)
     text = bundle_text(opened, results, around.machine, source=measured_on, warnings=warnings)
     slower: list[str] = []

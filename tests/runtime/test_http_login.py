@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 
 import cv2
 import numpy as np
@@ -196,6 +197,75 @@ def trickle(begin: bytes, then: bytes) -> Iterator[str]:
         stop.set()
         thread.join()
         listening.close()
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that answers one request with these bytes, and hangs up."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/video"
+    finally:
+        thread.join()
+        listening.close()
+
+
+PARTS = b"".join(b"--part\r\nContent-Type: image/jpeg\r\n\r\n" + IMAGE + b"\r\n" for _ in range(3))
+CHUNKS = b"".join(b"1\r\n%c\r\n" % byte for byte in PARTS) + b"0\r\n\r\n"
+TYPE = b"Content-Type: multipart/x-mixed-replace"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        TYPE + b"; boundary=part\r\n\r\n" + PARTS,
+        b'CONTENT-TYPE: Multipart/X-Mixed-Replace;Boundary = "an other"\r\n\r\n' + PARTS,
+        TYPE + b"; boundary=--part\r\nConnection: keep-alive\r\n\r\n" + PARTS,
+        b"Content-Type: multipart/x-mixed-replace\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + CHUNKS
+        + b"0\r\n\r\n",
+        b"Content-Type: application/octet-stream\r\n\r\n" + PARTS,
+        b"\r\n" + PARTS,
+    ],
+)
+def test_answers_in_many_dialects(answer: bytes) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\n" + answer) as uri:
+        stream = open_stream(camera_address(uri), StreamOptions(open_s=2.0, read_s=2.0))
+        with closing(stream):
+            reading = iter(stream)
+            assert [(frame.width, frame.height) for frame in islice(reading, 3)] == [(16, 16)] * 3
+            with pytest.raises(SourceError, match="video ended"):
+                next(reading)
+            assert stream.bad == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            b"200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + IMAGE,
+            "gives one image (image/jpeg), expected a stream",
+        ),
+        (b"200 OK\r\nContent-Type: text/html\r\n\r\n<html>", "gives 'text/html', expected multipart/x-mixed"),
+        (
+            b"302 Found\r\nLocation: http://a:Zx9geheim@b/\r\n\r\n",
+            "answers 302, expected 200, and redirects are",
+        ),
+        (b"200 OK\r\n\r\n" + b"no image " * 200_000, "sends no JPEG images"),
+    ],
+)
+def test_answers_that_are_refused(answer: bytes, words: str) -> None:
+    with answering(b"HTTP/1.1 " + answer) as uri, pytest.raises(SourceError, match=re.escape(words)):
+        next(iter(open_stream(camera_address(uri), StreamOptions(open_s=2.0, read_s=2.0))))
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=part\r\n"

@@ -8,7 +8,7 @@ ended by killing the process, which is why the daemon reads in one of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sspcab_runtime.sources.colour import Assumed, Colour
@@ -37,7 +37,7 @@ class StreamOptions:
     assumed: Assumed = "auto"
     transport: str = "tcp"
     user: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     width: int | None = None
     height: int | None = None
     fps: float | None = None
