@@ -41,14 +41,16 @@ _URL_IN_TEXT: Final = re.compile(
     r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?:rtsps?|rtmps?|https?|ftp|mqtts?|srt):/)[^\s\"'<>]*[^\s\"'<>:;,.!)\]]",
     re.IGNORECASE,
 )
-_LOGIN_IN_TEXT: Final = re.compile(r"[^\s:/\"'<>@]+:[^\s\"'<>]*@(?=[A-Za-z0-9_\[])")
+_LOGIN_IN_TEXT: Final = re.compile(r"[^\s:/\"'<>@]+:(?!/*\*{3}@)[^\s\"'<>]*@(?=[A-Za-z0-9_\[])")
 _NAMED: Final = (
     r"(?<![A-Za-z0-9])([A-Za-z0-9_-]*(?:user[-_](?:id|pw)|proxy[-_](?:id|pw)|passw(?:or)?d?|passphrase|pass|pwd"
     r"|token|secret|api[-_]?key|auth))"
 )
-_VALUE: Final = r"(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+)"
+_VALUE: Final = r"(?:\\.|\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s\"'<>\\])+"
 _VALUE_IN_TEXT: Final = re.compile(rf"{_NAMED}={_VALUE}", re.IGNORECASE)
-_VALUE_IN_PIPELINE: Final = re.compile(rf"{_NAMED}\s*=\s*{_VALUE}", re.IGNORECASE)
+_VALUE_IN_PIPELINE: Final = re.compile(
+    rf"(?<![A-Za-z0-9])([A-Za-z0-9_-]*(?:{_STEMS}|cookie|header)[A-Za-z0-9_-]*)\s*=\s*{_VALUE}", re.IGNORECASE
+)
 
 
 def shown_address(address: str) -> str:
