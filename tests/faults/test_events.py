@@ -20,9 +20,11 @@ from typing import ClassVar
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 
 from definitions.running_daemon import free_port, wait_for
 from sspcab_edge.errors import OutputError
+from sspcab_runtime.daemon.cli import group
 from sspcab_runtime.daemon.config import JsonLinesConfig, MqttConfig, StoreConfig, WebhookConfig
 from sspcab_runtime.daemon.events import Event
 from sspcab_runtime.daemon.sinks.json_lines import JsonLinesSink
@@ -463,6 +465,85 @@ def test_a_webhook_that_takes_nothing(tmp_path: Path) -> None:
             assert runner.status().state == "fine"
         assert runner.status().delivered == len(_TAKES_NOTHING)
         assert store.queued("hook") == 0
+
+
+def test_what_was_refused_is_sent_again(tmp_path: Path) -> None:
+    """By sink and time; once; and what is owed all the time stays as it was."""
+    with hooks(tmp_path, [422, 204, 400, 413, 204]) as (store, runner):
+        for number in range(5):
+            store.put(event(number))
+        wait_for(lambda: (runner.status().delivered, runner.status().refused) == (2, 3), 10, "dealt with")
+        assert store.redeliver("other", None, None).result(5) == 0
+        assert store.redeliver("hook", 1.0, 3.0).result(5) == 1
+        wait_for(lambda: (runner.status().delivered, runner.status().refused) == (3, 2), 10, "again")
+        assert store.redeliver(None, None, None).result(5) == 2
+        wait_for(lambda: (runner.status().delivered, runner.status().refused) == (5, 0), 10, "the others")
+        assert [message for code, message, _ in Hook.got if code == 204] == ["1", "4", "2", "0", "3"]
+        assert store.redeliver(None, None, None).result(5) == 0
+
+
+def test_sending_again_by_command(tmp_path: Path) -> None:
+    """Where no daemon runs, the command does it; where one holds the store, it says so."""
+    (tmp_path / "edge.toml").write_text(
+        f'[bundles.a]\npath = "b"\n[cameras.one]\nsource = "http://127.0.0.1:9/"\nbundle = "a"\n'
+        f'[web]\nlisten = "127.0.0.1:{free_port()}"\n'
+        '[sinks.hook]\nkind = "webhook"\nurl = "http://127.0.0.1:9/"\n'
+    )
+
+    def command(*more: str) -> tuple[int, str]:
+        arguments = ["redeliver", "--config", str(tmp_path / "edge.toml"), *more]
+        result = CliRunner().invoke(group, arguments)
+        return result.exit_code, result.output + str(result.exception or "")
+
+    assert "there is no state folder" in command()[1]
+    (tmp_path / "state").mkdir()
+    store = Store(tmp_path / "state", StoreConfig(), ("hook",))
+    store.start()
+    for number in range(4):
+        store.put(event(number))
+    assert store.flush(5)
+    for row, _ in store.pending("hook", 0, 10):
+        assert store.refuse("hook", row, "answers 413")
+    assert "another daemon uses" in command()[1]
+    store.stop(5)
+    assert command("--until", "1970-01-01T00:00:02+00:00") == (0, "2 events are owed again\n")
+    assert command("--sink", "hook", "--json")[1].strip() == '{"schema": 1, "events": 2}'
+    assert "expected one of hook" in command("--sink", "x")[1]
+    assert "expected a time such as" in command("--since", "yesterday")[1]
+
+
+def test_single_bits(tmp_path: Path) -> None:
+    """Flipped bits in stored events: each of those is set aside, all others arrive, in order."""
+    chance, flipped, events = random.Random(22), 1000, 1200
+    store = Store(tmp_path, StoreConfig(), ("lines",))
+    store.start()
+    for number in range(events):
+        store.put(event(number))
+    assert store.flush(20)
+    chosen = chance.sample(range(1, events + 1), flipped)
+
+    def flip(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")
+        for row in chosen:
+            data = bytearray(connection.execute("SELECT data FROM events WHERE row=?", (row,)).fetchone()[0])
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+            connection.execute("UPDATE events SET data=? WHERE row=?", (bytes(data), row))
+        connection.execute("COMMIT")
+
+    store.call(flip).result(20)
+    sink = JsonLinesSink("lines", JsonLinesConfig(path="events.jsonl"), str, tmp_path, tmp_path)
+    runner = SinkRunner("lines", "jsonl", sink, store)
+    runner.start()
+    wait_for(lambda: store.queued("lines") == 0, 20, "nothing is owed")
+    wait_for(lambda: runner.status().delivered == events - flipped, 5, "delivered")
+    status = runner.status()
+    assert (status.state, status.quarantined, status.refused) == ("fine", flipped, 0)
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [int(line["message"]) for line in lines] == [n for n in range(events) if n + 1 not in set(chosen)]
+    assert len(store.events(500, None, None)) <= events - flipped
+    assert store.redeliver(None, None, None).result(5) == 0, "what is damaged stays where it is"
+    runner.stop(5)
+    store.stop(5)
 
 
 def test_a_broker_that_refuses(tmp_path: Path, broker: Broker) -> None:

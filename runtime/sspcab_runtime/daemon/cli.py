@@ -14,6 +14,7 @@ __all__ = ["VERBS", "group", "main"]
 VERBS: dict[str, tuple[str, str]] = {
     "check": ("sspcab_runtime.daemon.check_command:check", "Check a configuration and all that it names."),
     "status": ("sspcab_runtime.daemon.status_command:status", "Ask the running daemon how it is."),
+    "redeliver": ("sspcab_runtime.daemon.redeliver_command:redeliver", "Send again what a sink refused."),
     "install": ("sspcab_runtime.daemon.install_command:install", "Write systemd unit and configuration."),
     "learn": ("sspcab_runtime.daemon.learn_command:learn", "Learn a camera's threshold from normal footage."),
 }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import queue
+import sqlite3
 import time
 from collections.abc import Sequence
+from concurrent.futures import TimeoutError as LateError
 
 from sspcab_runtime.daemon.events import Event
 from sspcab_runtime.daemon.evidence import EvidenceKeeper
@@ -15,6 +18,7 @@ from sspcab_runtime.daemon.supervisor import Supervisor
 __all__ = ["Observation"]
 
 _STUCK_S = 5.0
+_REDELIVER_S = 10.0
 
 
 class Observation:
@@ -78,6 +82,19 @@ class Observation:
     def evidence(self, path: str) -> bytes | None:
         """A file of an event's evidence."""
         return self._evidence.read(path)
+
+    def redeliver(self, sink: str | None, since_s: float | None, until_s: float | None) -> int | None:
+        """Send again what a sink refused.
+
+        Raises:
+            KeyError: There is no such sink.
+        """
+        if sink is not None and sink not in {one.name for one in self._status.sinks}:
+            raise KeyError(sink)
+        try:
+            return self._store.redeliver(sink, since_s, until_s).result(_REDELIVER_S)
+        except (LateError, sqlite3.Error, queue.Full):
+            return None
 
     def trigger(self, trigger: Trigger, answer: Answer) -> None:
         """A part is there.

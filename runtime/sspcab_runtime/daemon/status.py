@@ -114,7 +114,8 @@ class SinkStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     ``state``: ``fine``; ``retrying`` (not reached, or it asks to come again); ``wrong`` (it answers, and
     takes nothing: its address, or a right, has to be mended; or its file cannot be written). ``queued``
-    events wait for it; ``refused`` ones it said it will never take.
+    events wait for it; ``refused`` ones it said it will never take: ``sspcab-daemon redeliver`` sends them
+    again; ``quarantined`` ones were damaged in the store.
     """
 
     name: str
@@ -124,6 +125,7 @@ class SinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int
     queued: int
     refused: int
+    quarantined: int = 0
 
 
 class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +223,13 @@ class Observed(Protocol):
 
     def evidence(self, path: str) -> bytes | None:
         """A file of an event's evidence by its relative path; None where there is none (any more)."""
+
+    def redeliver(self, sink: str | None, since_s: float | None, until_s: float | None) -> int | None:
+        """Send again what a sink (None: any) refused, of that time; how many events; None: storage fails.
+
+        Raises:
+            KeyError: There is no such sink.
+        """
 
     def trigger(self, trigger: Trigger, answer: Answer) -> None:
         """A part is there: ``answer`` is called exactly once, maybe before this returns.

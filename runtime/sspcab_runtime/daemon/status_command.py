@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import ssl
 from pathlib import Path
 
 import click
 import msgspec
 
 from sspcab_edge.command import LocalPath, common_options, json_option
-from sspcab_edge.errors import ConfigError, SourceError
-from sspcab_runtime.daemon.addresses import split_listen
-from sspcab_runtime.daemon.config import Config
+from sspcab_runtime.daemon.asking import ask_daemon
 from sspcab_runtime.daemon.config_file import read_config
 from sspcab_runtime.daemon.status import DaemonStatus
-from sspcab_runtime.secrets import read_secret
 
 __all__ = ["status"]
 
@@ -30,7 +25,7 @@ _NOT_READY = 3
 def status(context: click.Context, path: Path, as_json: bool) -> None:
     """Ask the running daemon: exit 0 where it is ready, 3 where it is not, 1 where it does not answer."""
     config = read_config(path)
-    data = _ask(config, path)
+    data = ask_daemon(config, path, "/api/status")
     found = msgspec.json.decode(data, type=DaemonStatus)
     if as_json:
         click.echo(data.decode())
@@ -55,34 +50,3 @@ def status(context: click.Context, path: Path, as_json: bool) -> None:
             )
     if not found.ready:
         context.exit(_NOT_READY)
-
-
-def _ask(config: Config, path: Path) -> bytes:
-    web = config.web
-    if web is None:
-        raise ConfigError(f"{path} has no page ([web]): there is nothing to ask")
-    host, port = split_listen(web.listen)
-    token_file = path.resolve().parent / config.state / "token"
-    token = read_secret(f"file:{token_file}" if web.token is None else web.token)
-    connection: http.client.HTTPConnection = (
-        http.client.HTTPConnection(host, port, timeout=5)
-        if web.certificate is None
-        else http.client.HTTPSConnection(
-            host,
-            port,
-            timeout=5,
-            context=ssl.create_default_context(cafile=str(path.resolve().parent / web.certificate)),
-        )
-    )
-    try:
-        connection.request("GET", "/api/status", headers={"Authorization": f"Bearer {token}"})
-        answer = connection.getresponse()
-        data = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SourceError(f"no daemon answers on {web.listen}: {reason}") from error
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise SourceError(f"the daemon on {web.listen} answers {answer.status}, expected 200")
-    return data

@@ -388,6 +388,11 @@ class Still:
     def evidence(self, path: str) -> bytes | None:
         return b"jpeg" if path == "20260101/00000000-frame.jpg" else None
 
+    def redeliver(self, sink: str | None, since_s: float | None, until_s: float | None) -> int | None:
+        if sink not in (None, "hook"):
+            raise KeyError(sink)
+        return 3
+
     def trigger(self, trigger: Trigger, answer: Answer) -> None:
         answer(PartDecision(camera=trigger.camera, part=trigger.part, decision="pass", reason="score"))
 
@@ -462,6 +467,14 @@ def test_scopes(server: WebServer) -> None:
     code, data, _ = ask(server, PART, "POST", body, **bearer(CONTROL))
     assert code == 200
     assert json.loads(data)["decision"] == "pass"
+
+
+def test_sending_again(server: WebServer) -> None:
+    again = "/api/redeliver"
+    assert ask(server, again, "POST", b"{}", **bearer(READ))[0] == 403
+    assert ask(server, again, "POST", b'{"sink": "hook"}', **bearer(CONTROL))[1] == b'{"schema":1,"events":3}'
+    assert ask(server, again, "POST", b'{"sink": "none"}', **bearer(CONTROL))[0] == 404
+    assert ask(server, again, "POST", b'{"sink": 4}', **bearer(CONTROL))[0] == 400
 
 
 def test_the_open_door_says_nothing(server: WebServer) -> None:

@@ -66,6 +66,7 @@ class SinkRunner:
             delivered=self._store.counter(f"delivered:{self.name}"),
             queued=self._queued,
             refused=self._store.counter(f"refused:{self.name}"),
+            quarantined=self._store.counter(f"quarantined:{self.name}"),
         )
 
     def _run(self) -> None:

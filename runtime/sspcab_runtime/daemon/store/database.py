@@ -6,8 +6,10 @@ One connection only, so that the WAL corruption of SQLite before 3.51.3 (which n
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +18,24 @@ import msgspec
 from sspcab_runtime.daemon.events import Event, decode_event, encode_event
 
 __all__ = [
-    "acknowledge",
+    "DamagedTextConnection",
+    "count",
     "count_dropped",
     "counters",
     "insert",
     "latest",
     "make_room",
     "open_database",
-    "pending",
-    "queued",
-    "refuse",
     "restore",
     "size_bytes",
+    "sound_event",
+    "transaction",
 ]
 
-_SCHEMA = 1
+_SCHEMA = 2
 _PAGE = 4096
 _WAL_PAGES = 200
+_COLUMNS = "(camera, seq, event_id, phase, severity, data, crc) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ROOM_ROWS = 64
 """Rows that are removed at a time when there is no more room."""
 
@@ -41,6 +44,7 @@ CREATE TABLE IF NOT EXISTS events (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
     camera TEXT NOT NULL, seq INTEGER NOT NULL,
     event_id TEXT NOT NULL, phase TEXT NOT NULL, severity INTEGER NOT NULL, data BLOB NOT NULL,
+    crc INTEGER NOT NULL,
     UNIQUE (event_id, phase), UNIQUE (camera, seq));
 CREATE TABLE IF NOT EXISTS deliveries (
     sink TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (sink, row)) WITHOUT ROWID;
@@ -114,14 +118,15 @@ def insert(connection: sqlite3.Connection, events: Iterable[Event], sinks: Seque
         sqlite3.Error: Nothing was kept.
     """
     kept = []
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         for event in events:
             known = connection.execute(
-                "SELECT data FROM events WHERE event_id=? AND phase=?", (event.event_id, event.phase)
+                "SELECT seq, data, crc FROM events WHERE event_id=? AND phase=?",
+                (event.event_id, event.phase),
             ).fetchone()
             if known is not None:
-                kept.append(decode_event(known[0]))
+                seq, data, crc = known
+                kept.append(sound_event(data, crc) or _with_seq(event, seq))
                 continue
             (seq,) = connection.execute(
                 "INSERT INTO sequences VALUES (?, 1) ON CONFLICT (camera) "
@@ -129,20 +134,12 @@ def insert(connection: sqlite3.Connection, events: Iterable[Event], sinks: Seque
                 (event.camera,),
             ).fetchone()
             numbered = _with_seq(event, seq)
-            cursor = connection.execute(
-                "INSERT INTO events (camera, seq, event_id, phase, severity, data) VALUES (?, ?, ?, ?, ?, ?)",
-                (event.camera, seq, event.event_id, event.phase, event.severity, encode_event(numbered)),
-            )
+            cursor = connection.execute(f"INSERT INTO events {_COLUMNS}", _row(numbered))
             connection.executemany(
                 "INSERT INTO deliveries VALUES (?, ?)", [(sink, cursor.lastrowid) for sink in sinks]
             )
-            _count(connection, "generated", 1)
+            count(connection, "generated", 1)
             kept.append(numbered)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return kept
 
 
@@ -150,14 +147,9 @@ def restore(
     connection: sqlite3.Connection, saved: Sequence[tuple[Event, Sequence[str]]], sinks: Sequence[str]
 ) -> None:
     """Carry over events of a damaged database with the numbers that they had; sequences go on behind them."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         for event, owed in saved:
-            cursor = connection.execute(
-                "INSERT OR IGNORE INTO events (camera, seq, event_id, phase, severity, data) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (event.camera, event.seq, event.event_id, event.phase, event.severity, encode_event(event)),
-            )
+            cursor = connection.execute(f"INSERT OR IGNORE INTO events {_COLUMNS}", _row(event))
             if not cursor.rowcount:
                 continue
             connection.executemany(
@@ -169,69 +161,20 @@ def restore(
                 "DO UPDATE SET seq = MAX(seq, excluded.seq)",
                 (event.camera, event.seq),
             )
-            _count(connection, "generated", 1)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def pending(connection: sqlite3.Connection, sink: str, after: int, limit: int) -> list[tuple[int, Event]]:
-    """What a sink is owed, in order, beyond a row."""
-    rows = connection.execute(
-        "SELECT row, data FROM deliveries JOIN events USING (row) WHERE sink=? AND row>? "
-        "ORDER BY row LIMIT ?",
-        (sink, after, limit),
-    )
-    return [(row, decode_event(data)) for row, data in rows.fetchall()]
-
-
-def queued(connection: sqlite3.Connection, sink: str) -> int:
-    """How many events a sink is owed."""
-    return int(connection.execute("SELECT COUNT(*) FROM deliveries WHERE sink=?", (sink,)).fetchone()[0])
-
-
-def acknowledge(connection: sqlite3.Connection, sink: str, rows: Sequence[int]) -> None:
-    """A sink has these for good."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        deleted = 0
-        for row in rows:
-            deleted += connection.execute(
-                "DELETE FROM deliveries WHERE sink=? AND row=?", (sink, row)
-            ).rowcount
-        _count(connection, f"delivered:{sink}", deleted)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def refuse(connection: sqlite3.Connection, sink: str, row: int, reason: str) -> None:
-    """A sink will never take this one: it is set aside."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        if connection.execute("DELETE FROM deliveries WHERE sink=? AND row=?", (sink, row)).rowcount:
-            connection.execute("INSERT OR REPLACE INTO refused VALUES (?, ?, ?)", (sink, row, reason[:200]))
-            _count(connection, f"refused:{sink}", 1)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+            count(connection, "generated", 1)
 
 
 def latest(
     connection: sqlite3.Connection, limit: int, before: int | None, camera: str | None
 ) -> list[tuple[int, Event]]:
-    """The newest events first."""
+    """The newest events first, without those that are damaged."""
     rows = connection.execute(
-        "SELECT row, data FROM events WHERE row < ? AND (? IS NULL OR camera = ?) ORDER BY row DESC LIMIT ?",
+        "SELECT row, data, crc FROM events WHERE row < ? AND (? IS NULL OR camera = ?) "
+        "ORDER BY row DESC LIMIT ?",
         (2**62 if before is None else before, camera, camera, limit),
     )
-    return [(row, decode_event(data)) for row, data in rows.fetchall()]
+    found = ((row, sound_event(data, crc)) for row, data, crc in rows.fetchall())
+    return [(row, event) for row, event in found if event is not None]
 
 
 def make_room(connection: sqlite3.Connection, most_bytes: int) -> int:
@@ -253,33 +196,21 @@ def make_room(connection: sqlite3.Connection, most_bytes: int) -> int:
         )
         if not rows:
             break
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             for table in ("deliveries", "refused", "events"):
                 connection.executemany(f"DELETE FROM {table} WHERE row=?", rows)
             if not delivered:
                 dropped += len(rows)
-                _count(connection, "dropped:room", len(rows))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+                count(connection, "dropped:room", len(rows))
         connection.execute("PRAGMA incremental_vacuum")
     return dropped
 
 
 def count_dropped(connection: sqlite3.Connection, reason: str, events: int) -> None:
     """Events that were generated and never stored."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        _count(connection, "generated", events)
-        _count(connection, f"dropped:{reason}", events)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    with transaction(connection):
+        count(connection, "generated", events)
+        count(connection, f"dropped:{reason}", events)
 
 
 def counters(connection: sqlite3.Connection) -> dict[str, int]:
@@ -294,13 +225,43 @@ def size_bytes(connection: sqlite3.Connection) -> int:
     return int(pages - free) * _PAGE
 
 
-def _count(connection: sqlite3.Connection, name: str, more: int) -> None:
+def count(connection: sqlite3.Connection, name: str, more: int) -> None:
+    """Add to one of the counters, within a transaction."""
     if more:
         connection.execute(
             "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) "
             "DO UPDATE SET value = value + excluded.value",
             (name, more),
         )
+
+
+def sound_event(data: object, crc: object) -> Event | None:
+    """The event of a row; None where a bit of it is not as it was written."""
+    if not isinstance(data, bytes) or zlib.crc32(data) != crc:
+        return None
+    try:
+        return decode_event(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of what is done within, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _row(event: Event) -> tuple[object, ...]:
+    data = encode_event(event)
+    crc = zlib.crc32(data)
+    return event.camera, event.seq, event.event_id, event.phase, event.severity, data, crc
 
 
 def _with_seq(event: Event, seq: int) -> Event:

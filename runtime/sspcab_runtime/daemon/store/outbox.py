@@ -23,7 +23,7 @@ from sspcab_runtime.daemon.clock import boot_id
 from sspcab_runtime.daemon.config import StoreConfig
 from sspcab_runtime.daemon.events import SYSTEM, Event
 from sspcab_runtime.daemon.status import StoreStatus
-from sspcab_runtime.daemon.store import database
+from sspcab_runtime.daemon.store import database, deliveries
 from sspcab_runtime.daemon.store.salvage import put_aside, readable_events
 
 __all__ = ["Store"]
@@ -111,13 +111,13 @@ class Store:
 
     def pending(self, sink: str, after: int, limit: int) -> list[tuple[int, Event]]:
         """What a sink is owed, in order, beyond a row; nothing while the disk fails."""
-        return self._ask(lambda connection: database.pending(connection, sink, after, limit), [])
+        return self._ask(lambda connection: deliveries.pending(connection, sink, after, limit), [])
 
     def acknowledge(self, sink: str, rows: Sequence[int]) -> bool:
         """A sink has these for good; False where that could not be noted."""
 
         def note(connection: sqlite3.Connection) -> bool:
-            database.acknowledge(connection, sink, rows)
+            deliveries.acknowledge(connection, sink, rows)
             return True
 
         return self._ask(note, False)
@@ -126,14 +126,28 @@ class Store:
         """A sink will never take this one; False where that could not be noted."""
 
         def note(connection: sqlite3.Connection) -> bool:
-            database.refuse(connection, sink, row, reason)
+            deliveries.refuse(connection, sink, row, reason)
             return True
 
         return self._ask(note, False)
 
+    def redeliver(self, sink: str | None, since_s: float | None, until_s: float | None) -> Future[int]:
+        """Owe again what a sink (None: any) refused, of that time (Unix seconds); how many events.
+
+        The future fails as that of :meth:`call`.
+        """
+
+        def again(connection: sqlite3.Connection) -> int:
+            found = deliveries.redeliver(connection, sink, since_s, until_s)
+            with self._news:
+                self._news.notify_all()
+            return found
+
+        return self.call(again)
+
     def queued(self, sink: str) -> int:
         """How many events a sink is owed."""
-        return self._ask(lambda connection: database.queued(connection, sink), 0)
+        return self._ask(lambda connection: deliveries.queued(connection, sink), 0)
 
     def events(self, limit: int, before: int | None, camera: str | None) -> list[tuple[int, Event]]:
         """The newest events first; none while the disk fails."""

@@ -8,10 +8,8 @@ import sqlite3
 import time
 from pathlib import Path
 
-import msgspec
-
-from sspcab_runtime.daemon.events import Event, decode_event
-from sspcab_runtime.daemon.store.database import DamagedTextConnection
+from sspcab_runtime.daemon.events import Event
+from sspcab_runtime.daemon.store.database import DamagedTextConnection, sound_event
 
 __all__ = ["put_aside", "readable_events"]
 
@@ -41,9 +39,10 @@ def readable_events(path: Path) -> list[tuple[Event, tuple[str, ...]]]:
     try:
         connection.set_progress_handler(lambda: int(time.monotonic() > until), 10_000)
         with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
-            for row, data in connection.execute("SELECT row, data FROM events ORDER BY row"):
-                with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, TypeError):
-                    found[row] = (decode_event(data), [])
+            for row, data, crc in connection.execute("SELECT row, data, crc FROM events ORDER BY row"):
+                event = sound_event(data, crc)
+                if event is not None:
+                    found[row] = (event, [])
         with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
             for sink, row in connection.execute("SELECT sink, row FROM deliveries"):
                 if row in found and isinstance(sink, str):

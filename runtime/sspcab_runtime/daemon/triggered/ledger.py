@@ -7,6 +7,7 @@ that was triggered and has none is then "no decision: restarted", whatever was a
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections import OrderedDict
 
@@ -82,7 +83,11 @@ def _load(connection: sqlite3.Connection) -> tuple[list[PartDecision], int]:
         "SELECT decision FROM (SELECT row, decision FROM parts ORDER BY row DESC LIMIT ?) ORDER BY row",
         (_KEPT,),
     )
-    return [msgspec.json.decode(data, type=PartDecision) for (data,) in rows.fetchall()], len(undecided)
+    decisions = []
+    for (data,) in rows.fetchall():
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, TypeError):
+            decisions.append(msgspec.json.decode(data, type=PartDecision))  # a damaged one is unknown
+    return decisions, len(undecided)
 
 
 def _begin(connection: sqlite3.Connection, camera: str, part: str) -> None:

@@ -52,6 +52,14 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_ms: float | None = None
 
 
+class _Again(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is sent again: of one sink or all, from one Unix time to another."""
+
+    sink: str | None = None
+    since_s: float | None = None
+    until_s: float | None = None
+
+
 def make_app(
     observed: Observed, guard: Guard, hosts: frozenset[str], *, tls: bool, deadlines: dict[str, float]
 ) -> ASGIApp:
@@ -199,6 +207,21 @@ def make_app(
             return _error(503, "the daemon does not answer")
         return _json({"schema": 1, **msgspec.to_builtins(decision)})
 
+    async def api_redeliver(request: Request) -> Response:
+        body = await _read(request)
+        if body is None:
+            return _error(413, f"a body has at most {_MOST_BODY} bytes and arrives within {_BODY_S:g} s")
+        try:
+            asked = msgspec.json.decode(body or b"{}", type=_Again)
+            again = await run_in_threadpool(observed.redeliver, asked.sink, asked.since_s, asked.until_s)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _error(400, f"expected sink, since_s, until_s, or none of them: {error}")
+        except KeyError:
+            return _none()
+        if again is None:
+            return _error(503, "storage does not answer")
+        return _json({"schema": 1, "events": again})
+
     routes = [
         Route("/", cameras), Route("/cameras/{name}", camera), Route("/events", events),
         Route("/events/{row:int}", event), Route("/health", health), Route("/picture/{name}.jpg", picture),
@@ -207,6 +230,7 @@ def make_app(
         Route("/readyz", readyz), Route("/metrics", metrics), Route("/api/status", api_status),
         Route("/api/cameras", api_cameras), Route("/api/cameras/{name}/scores", api_scores),
         Route("/api/events", api_events), Route("/api/cameras/{name}/parts", api_parts, methods=["POST"]),
+        Route("/api/redeliver", api_redeliver, methods=["POST"]),
     ]  # fmt: skip
     return _Door(Starlette(routes=routes), guard, hosts)
 

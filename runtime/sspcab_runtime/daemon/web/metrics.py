@@ -87,10 +87,8 @@ def _families(core: Any, status: DaemonStatus) -> Iterator[Any]:
     yield family(
         "Counter", "events_dropped", "by reason", ("reason",), [((r,), n) for r, n in store.dropped.items()]
     )
-    for name in ("delivered", "refused"):
-        yield family(
-            "Counter", f"sink_{name}", name, ("sink",), [((s.name,), getattr(s, name)) for s in sinks]
-        )
+    for kind, name in (("Counter", "delivered"), ("Gauge", "refused"), ("Counter", "quarantined")):
+        yield family(kind, f"sink_{name}", name, ("sink",), [((s.name,), getattr(s, name)) for s in sinks])
     yield family("Gauge", "state", "the worst part's word", ("state",), [((status.state,), 1)])
     yield family("Gauge", "sink_up", "1 while it takes events", ("sink",),
                  [((s.name,), s.state == "fine") for s in sinks])  # fmt: skip

@@ -143,7 +143,8 @@ def health_page(status: DaemonStatus) -> str:
     )
     sinks = "".join(
         f"<tr><td>{escape(s.name)}</td><td>{escape(s.kind)}</td><td>{_badge(s.state)}</td>"
-        f"<td class=num>{s.delivered} delivered, {s.queued} waiting, {s.refused} refused</td>"
+        f"<td class=num>{s.delivered} delivered, {s.queued} waiting, {s.refused} refused, "
+        f"{s.quarantined} damaged</td>"
         f"<td>{escape(s.message)}</td></tr>"
         for s in status.sinks
     )
