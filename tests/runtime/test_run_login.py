@@ -70,7 +70,7 @@ def test_a_password_on_the_command_line_is_refused_and_not_shown(command: Comman
     assert "(ps): expected where it is, file:PATH, env:NAME or credential:NAME" in done.stderr
     done = command(RUN, pristine, "rtsp://admin:Zx9geheim@127.0.0.1:9/x")
     assert (done.returncode, "geheim" in done.stderr) == (1, False)
-    assert "write --user NAME and --password file:PATH or env:NAME" in done.stderr
+    assert "write sspcab-run's --user NAME and --password file:PATH or env:NAME" in done.stderr
 
 
 def test_logins_that_cannot_be(tmp_path: Path) -> None:

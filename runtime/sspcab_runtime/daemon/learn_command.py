@@ -20,11 +20,11 @@ from sspcab_runtime.daemon.config import CameraConfig
 from sspcab_runtime.daemon.config_file import read_config
 from sspcab_runtime.detector import Detector
 from sspcab_runtime.secrets import read_secret
-from sspcab_runtime.sources import open_source
 from sspcab_runtime.sources.camera_address import camera_address
 from sspcab_runtime.sources.live import NewestFrame
 from sspcab_runtime.sources.pictures import at_bit_depth
 from sspcab_runtime.sources.streams import StreamOptions
+from sspcab_runtime.sources.table import is_live, open_source
 
 __all__ = ["learn"]
 
@@ -90,6 +90,8 @@ def learn(
 
 def _open(table: CameraConfig, files: Path, source: str | None) -> Source:
     if source is not None:
+        if is_live(source):
+            raise OptionError("--source is footage, a video or a folder: a camera is named by --camera")
         return open_source(source)
     password = None if table.password is None else read_secret(table.password)
     options = StreamOptions(

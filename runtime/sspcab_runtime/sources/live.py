@@ -20,7 +20,7 @@ from sspcab_runtime.sources.video import import_av
 
 __all__ = ["EveryFrame", "NewestFrame", "open_live", "open_stream"]
 
-_LOGIN = "--user NAME and --password file:PATH or env:NAME"
+_LOGIN = "sspcab-run's --user NAME and --password file:PATH or env:NAME"
 
 
 def open_stream(address: CameraAddress, options: StreamOptions) -> Stream:

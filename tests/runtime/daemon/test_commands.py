@@ -182,3 +182,10 @@ def test_every_verb_explains_itself() -> None:
         result = CliRunner().invoke(group, [verb, "--help"])
         assert result.exit_code == 0
         assert "Usage" in result.output
+
+
+def test_learn_takes_footage_and_no_other_camera(tmp_path: Path, pristine: Path, command: Command) -> None:
+    file = _config(tmp_path / "edge.toml", pristine, {"one": "rtsp://127.0.0.1:9/x"})
+    done = command(DAEMON, "learn", "--config", file, "--camera", "one", "--source", "http://127.0.0.1:9/x")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "--source is footage, a video or a folder: a camera is named by --camera" in done.stderr
