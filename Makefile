@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup system demo daemon soak test lint bench arm64 clean
+.PHONY: help setup system demo daemon soak test lowest lint bench arm64 clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make soak   set up, run the fault matrix at its full size (an hour)"
 	@echo "make test   set up, run all tests"
 	@echo "make system install Debian packages that some tests use (root)"
+	@echo "make lowest the tests with the lowest version of every package that the project allows, torch's excepted"
 	@echo "make lint   set up, check format, lint, types and import contracts"
 	@echo "make bench  set up, benchmark the demo bundle and the forms of the block"
 	@echo "make arm64  set up, check a bundle on emulated CPUs: arm64, Haswell, Nehalem (root, Debian; BUNDLE=...)"
@@ -53,6 +54,16 @@ test: $(READY)
 soak: $(READY)
 	SSPCAB_FAULTS=long $(BIN)/python -m pytest -s --timeout=3600 tests/faults
 
+# Not part of CI. The lowest torch comes with gigabytes of CUDA: the newest stands in for it.
+LOWEST := .venv-lowest
+lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) tests/lowest/constraints.py pyproject.toml > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade "pip>=24"
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt "torch>=2.10,<2.14" --editable ".[dev]"
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/bench --ignore=tests/faults
+	$(LOWEST)/bin/python -m pytest tests/bench tests/faults
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -72,4 +83,4 @@ endif
 	PYTHON=$(BIN)/python tests/other_cpus/check.sh $(or $(BUNDLE),demo-output/bundle)
 
 clean:
-	rm -rf $(VENV) demo-output dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) demo-output dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

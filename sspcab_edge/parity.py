@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import msgspec
@@ -85,7 +85,7 @@ def write_pack(folder: Path, items: Sequence[PackItem]) -> ParityPack:
             maps[f"{number:03d}"] = item.map
     if maps:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **maps)
+        _write_arrays(buffer, maps)
         (folder / _MAPS).write_bytes(buffer.getvalue())
     index = msgspec.json.encode(_Index(schema=1, entries=tuple(entries)), order="sorted")
     (folder / _INDEX).write_bytes(msgspec.json.format(index, indent=2) + b"\n")
@@ -102,7 +102,7 @@ def _write_entry(folder: Path, stem: str, item: PackItem) -> str:
         (folder / f"{stem}.png").write_bytes(png.tobytes())
         return f"{stem}.png"
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **dict(item.entry))
+    _write_arrays(buffer, item.entry)
     (folder / f"{stem}.npz").write_bytes(buffer.getvalue())
     return f"{stem}.npz"
 
@@ -160,6 +160,11 @@ def _fits(ports: Sequence[Port], entry: Entry) -> bool:
 
 def _read_maps(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
     return {name: np.asarray(array, dtype=np.float32) for name, array in _read_arrays(bundle, _MAPS).items()}
+
+
+def _write_arrays(file: io.BytesIO, arrays: Mapping[str, Any]) -> None:
+    """Arrays of numbers; NumPy before 2 takes the argument that forbids others for one of them."""
+    np.savez_compressed(file, **arrays)
 
 
 def _read_arrays(bundle: Bundle, name: str) -> dict[str, Array]:

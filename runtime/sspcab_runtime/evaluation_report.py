@@ -336,7 +336,7 @@ def _is_ours(path: Path) -> bool:
         if not path.is_file() or path.stat().st_size > _MOST_REPORT_BYTES:
             return False
         plain = msgspec.json.decode(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(plain, dict) and plain.get("report") == _MADE_BY
 

@@ -10,6 +10,8 @@ import ctypes
 import os
 import sys
 
+__all__ = ["main"]
+
 _NULL, _PLAYING, _FAILED = 1, 4, 0
 _EOS, _ERROR = 1 << 0, 1 << 1
 _WAIT_NS = 50_000_000
