@@ -84,7 +84,7 @@ def find_footage(path: Path, say: Progress, bit_depth: BitDepth | None = None) -
         say.note(text)
     found = []
     for number, one in enumerate(films, 1):
-        found.append(_measured(one, path, bits))
+        found.append(_measured(one, path, bits, say))
         say.step(number, len(films))
     return tuple(found)
 
@@ -100,15 +100,20 @@ def frames_of(footage: Footage) -> Iterator[Frame]:
         yield from source
 
 
-def _measured(path: Path, root: Path, bit_depth: BitDepth) -> Footage:
+def _measured(path: Path, root: Path, bit_depth: BitDepth, say: Progress) -> Footage:
     count, size = 0, (0, 0)
+    converted: dict[str, int] = {}
     with closing(at_bit_depth(open_path(path), bit_depth)) as source:
         for frame in source:
             if not count:
                 size = (frame.pixels.shape[0], frame.pixels.shape[1])
             count += 1
+            if frame.converted is not None:
+                converted[frame.converted] = converted.get(frame.converted, 0) + 1
     if not count:
         raise PictureError(f"{path} has no frames", str(path))
+    for what, frames in sorted(converted.items()):
+        say.note(f"{frames} frames of {path.name} converted: {what}")
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file()):
         digest.update(file.read_bytes())

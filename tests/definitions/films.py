@@ -57,3 +57,16 @@ def write_film(path: Path, frames: Sequence[Pixels], rate: int = 25) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def interlaced_film(path: Path) -> Path:
+    """Four frames of MPEG-2 that say that they are two fields each."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg2video", rate=25)
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        stream.codec_context.flags |= 0x00040000 | 0x20000000  # interlaced coding and motion
+        for pixels in walk(4):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from definitions.fake_camera import FakeCamera, noisy_scene
+from definitions.films import interlaced_film
 from definitions.running_daemon import RunningDaemon, wait_for
 from definitions.tiny_bundle import HEIGHT, WIDTH
 
@@ -147,4 +148,12 @@ def test_an_engine_that_is_too_slow(tmp_path: Path, toml: str, camera: FakeCamer
             waiting = found["captured"] - found["scored"] - found["dropped"] - found["faulty"]
             assert 0 <= waiting <= 2
         assert max(ages) <= 2 * 550, ages
+        daemon.stop()
+
+
+def test_an_interlaced_film_is_named(tmp_path: Path, toml: str, camera: FakeCamera) -> None:
+    film = interlaced_film(tmp_path / "film.ts")
+    with RunningDaemon(tmp_path, toml.replace(camera.uri, str(film))) as daemon:
+        daemon.wait_ready()
+        assert daemon.camera()["colour"].endswith("interlaced: both fields of a frame are judged as one")
         daemon.stop()

@@ -15,8 +15,10 @@ import pytest
 
 av = pytest.importorskip("av", reason="av is not installed: no videos")
 
-from definitions.films import walk, write_film  # noqa: E402
+from definitions.films import interlaced_film, walk, write_film  # noqa: E402
 from definitions.turned_images import seen, turned_jpeg  # noqa: E402
+from sspcab_export.footage import find_footage  # noqa: E402
+from sspcab_export.progress import Silent  # noqa: E402
 from sspcab_runtime.sources import open_source  # noqa: E402
 from sspcab_runtime.sources.camera_address import camera_address  # noqa: E402
 from sspcab_runtime.sources.colour import Converter  # noqa: E402
@@ -111,16 +113,16 @@ def test_decoders_can_be_closed_at_any_time(tmp_path: Path) -> None:
 
 
 def test_interlaced_video_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "film.ts"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("mpeg2video", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
-        stream.codec_context.flags |= 0x00040000 | 0x20000000  # interlaced coding and motion
-        for pixels in walk(4, size=(96, 128)):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    path = interlaced_film(tmp_path / "film.ts")
     with closing(open_source(str(path))) as source:
         assert {frame.converted for frame in source} == {
             "interlaced video, with both fields of a frame in it"
         }
+    said: list[str] = []
+
+    class Listening(Silent):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    find_footage(path, Listening())
+    assert said == ["4 frames of film.ts converted: interlaced video, with both fields of a frame in it"]

@@ -123,13 +123,16 @@ class _Frames:
         self._size = self._converter.size(frame)
         self._converter.rgb(frame)
         assert self._converter.colour is not None
+        interlaced = (
+            ", interlaced: both fields of a frame are judged as one" if frame.interlaced_frame else ""
+        )
         self._wire.send(
             Opened(
                 width=self._size[1],
                 height=self._size[0],
                 fps=self._stream.fps,
                 codec=self._stream.codec,
-                colour=self._converter.colour.words,
+                colour=f"{self._converter.colour.words}{interlaced}",
             )
         )
 
