@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +18,8 @@ from typing import ClassVar
 import pytest
 
 from definitions.fake_camera import FakeCamera
-from definitions.running_daemon import RunningDaemon, wait_for
+from definitions.running_daemon import RunningDaemon, free_port, wait_for
+from sspcab_runtime.daemon import kept_thread
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -95,3 +99,57 @@ def test_the_worst_part_speaks(tmp_path: Path, toml: str, camera: FakeCamera, re
         wait_for(lambda: daemon.status()["ready"], 20, "ready again")
         assert told(daemon)[:4] == (200, "ready", "ready", 0)
         daemon.stop()
+
+
+def test_no_thread_dies_in_silence(tmp_path: Path, toml: str, receiver: str) -> None:
+    """An error in any thread is said, with its text, within 3 s; then the thread works again."""
+    Receiver.code = 204
+    rest = (
+        f'[sinks.hook]\nkind = "webhook"\nurl = "{receiver}"\n'
+        f'[sinks.lines]\nkind = "jsonl"\npath = "events.jsonl"\n'
+        f'[modbus]\nlisten = "127.0.0.1:{free_port()}"\nunits = {{ two = 1 }}\n'
+    )
+    one = toml[toml.index("[cameras.one]") :]
+    two = one.replace("cameras.one", "cameras.two").replace(
+        "read_s", 'mode = "triggered"\ntrigger = { channel = "modbus" }\nread_s'
+    )
+    with RunningDaemon(tmp_path, f"{toml}{two}{rest}") as daemon:
+        wait_for(daemon.answers, 30, "a page")
+        wait_for(lambda: daemon.status()["ready"], 30, "ready")
+        names = [found["name"] for found in daemon.status()["threads"]]
+        assert sorted(names) == ["evidence", "modbus triggers", "sink hook", "sink lines", "store", "web"]
+        for name in names:
+            for _ in range(8):  # an error may land where another's error is caught, and passed on
+                daemon.fault("throw", name)
+                with contextlib.suppress(AssertionError):
+                    wait_for(lambda n=name: failed(daemon, n), 3, f"{name} is said to have failed")  # type: ignore[misc]
+                    break
+            code, data = asked(daemon, "/readyz")
+            assert (code, json.loads(data)["state"]) == (503, "failed")
+            assert f"thread {name} is failed: ArithmeticError" in data.decode()
+        wait_for(lambda: json.loads(asked(daemon, "/readyz")[1])["ready"], 20, "all work again")
+        restarts = {one["name"]: one["restarts"] for one in daemon.status()["threads"]}
+        assert all(restarts.values()), restarts
+        daemon.stop()
+
+
+def asked(daemon: RunningDaemon, path: str) -> tuple[int, bytes]:
+    """As ``request``, of a page that may be about to begin anew."""
+    for _ in range(100):
+        with contextlib.suppress(OSError, HTTPException):
+            return daemon.request(path)
+        time.sleep(0.05)
+    raise AssertionError("no page")
+
+
+def failed(daemon: RunningDaemon, name: str) -> bool:
+    """Whether a thread is said to have failed."""
+    threads = json.loads(asked(daemon, "/api/status")[1])["threads"]
+    return any(one["name"] == name and one["state"] == "failed" for one in threads)
+
+
+def test_every_thread_of_the_daemon_is_kept() -> None:
+    """None is made but by the one kind that is begun again, and a worker's heartbeat."""
+    folder = Path(kept_thread.__file__).parent
+    made = [file.name for file in folder.rglob("*.py") if "threading.Thread(" in file.read_text()]
+    assert sorted(made) == ["kept_thread.py", "worker.py"]

@@ -16,6 +16,7 @@ from sspcab_runtime.daemon.status import (
     DaemonStatus,
     SinkStatus,
     StoreStatus,
+    ThreadStatus,
     WorkerState,
     WorkerStatus,
 )
@@ -29,7 +30,11 @@ _MISSED_REPLAYS = 2.5
 
 
 def daemon_status(
-    supervisor: Supervisor, store: StoreStatus, sinks: Sequence[SinkStatus], started: tuple[float, float]
+    supervisor: Supervisor,
+    store: StoreStatus,
+    sinks: Sequence[SinkStatus],
+    threads: Sequence[ThreadStatus],
+    started: tuple[float, float],
 ) -> DaemonStatus:
     """All of it; ``started`` on the monotonic and on the wall clock."""
     now = time.monotonic()
@@ -48,6 +53,11 @@ def daemon_status(
         for sink in sinks
         if sink.state != "fine"
     ]
+    problems += [
+        Problem(thread.state, f"thread {thread.name} is {thread.state}: {thread.message}")
+        for thread in threads
+        if thread.state != "fine"
+    ]
     return DaemonStatus(
         version=version("sspcab-edge"),
         ready=not problems,
@@ -59,6 +69,7 @@ def daemon_status(
         workers=workers,
         store=store,
         sinks=tuple(sinks),
+        threads=tuple(threads),
         temperature_c=_temperature_c(),
     )
 

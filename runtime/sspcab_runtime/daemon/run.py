@@ -11,23 +11,30 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as LateError
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from sspcab_edge.errors import OutputError
 from sspcab_edge.local_path import local_path
 from sspcab_runtime.daemon.config import Config
 from sspcab_runtime.daemon.config_file import read_config
 from sspcab_runtime.daemon.evidence import EvidenceKeeper
+from sspcab_runtime.daemon.kept_thread import KeptThread
 from sspcab_runtime.daemon.logs import Redactor, set_up_logs
 from sspcab_runtime.daemon.notify import Notifier
 from sspcab_runtime.daemon.observing import Observation
 from sspcab_runtime.daemon.reporting import daemon_status
 from sspcab_runtime.daemon.sinks import SinkRunner, open_sinks
+from sspcab_runtime.daemon.status import SinkStatus, StoreStatus, ThreadStatus
 from sspcab_runtime.daemon.store import Store
 from sspcab_runtime.daemon.supervisor import Supervisor
 from sspcab_runtime.daemon.triggered import Ledger
 from sspcab_runtime.secrets import make_token, read_secret
 
 __all__ = ["run_daemon"]
+
+_Status = TypeVar("_Status", StoreStatus, SinkStatus, ThreadStatus)
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,10 +92,11 @@ def run_daemon(path: Path, *, as_json: bool = False, level: int = logging.INFO) 
         supervisor = Supervisor(config, base, state, secrets, store, evidence, ledger)
         started = (time.monotonic(), time.time())
         observation = Observation(
-            supervisor, store, evidence, daemon_status(supervisor, store.status(), (), started)
+            supervisor, store, evidence, daemon_status(supervisor, store.status(), (), (), started)
         )
-        _open_doors(config, base, state, secrets, redactor, observation, closing)
-        _turn(supervisor, store, sinks, observation, notifier, started)
+        threads = [store.thread, evidence.thread, *(sink.thread for sink in sinks)]
+        threads += _open_doors(config, base, state, secrets, redactor, observation, closing)
+        _turn(supervisor, store, sinks, threads, redactor, observation, notifier, started)
         notifier.stopping()
         supervisor.stop(_CHILDREN_S)
         store.flush(_STORE_S)
@@ -112,8 +120,9 @@ def _open_doors(
     redactor: Redactor,
     observation: Observation,
     closing: ExitStack,
-) -> None:
-    """Let people and lines in: the page, and channels for triggers."""
+) -> list[KeptThread]:
+    """Let people and lines in: the page, and channels for triggers. Their threads."""
+    threads = []
     triggered = {
         name: camera.trigger.deadline_s
         for name, camera in config.cameras.items()
@@ -131,25 +140,36 @@ def _open_doors(
             tls = (base / local_path(web.certificate), local_path(web.key.removeprefix("file:")))
         server = WebServer(web, observation, token, control, tls, triggered)
         server.start()
+        threads.append(server.thread)
         closing.callback(server.stop, _OTHERS_S)
     if config.mqtt_trigger is not None:
         from sspcab_runtime.daemon.channels.mqtt import MqttTriggers
 
         channel = MqttTriggers(config.mqtt_trigger, secrets, base, state, observation, triggered)
         channel.start()
+        threads.append(channel.thread)
         closing.callback(channel.stop, _OTHERS_S)
     if config.modbus is not None:
         from sspcab_runtime.daemon.channels.modbus import ModbusTriggers
 
         registers = ModbusTriggers(config.modbus, observation, triggered)
         registers.start()
+        threads.append(registers.thread)
         closing.callback(registers.stop, _OTHERS_S)
+    return threads
+
+
+def _hidden(status: _Status, redactor: Redactor) -> _Status:
+    """Without the secrets that an error's text may hold."""
+    return msgspec.structs.replace(status, message=redactor.redact(status.message))
 
 
 def _turn(
     supervisor: Supervisor,
     store: Store,
     sinks: list[SinkRunner],
+    threads: list[KeptThread],
+    redactor: Redactor,
     observation: Observation,
     notifier: Notifier,
     started: tuple[float, float],
@@ -171,7 +191,13 @@ def _turn(
             if now - status_s < _STATUS_S and not supervisor.changed:
                 continue
             status_s, supervisor.changed = now, False
-            status = daemon_status(supervisor, store.status(), [sink.status() for sink in sinks], started)
+            status = daemon_status(
+                supervisor,
+                _hidden(store.status(), redactor),
+                [_hidden(sink.status(), redactor) for sink in sinks],
+                [_hidden(thread.status(), redactor) for thread in threads],
+                started,
+            )
             observation.renew(status)
             summary = "; ".join(status.problems) or "ready"
             if not ready and all(bundle.ready is not None for bundle in supervisor.bundles.values()):

@@ -20,6 +20,7 @@ __all__ = [
     "Shown",
     "SinkStatus",
     "StoreStatus",
+    "ThreadStatus",
     "WorkerState",
     "WorkerStatus",
 ]
@@ -128,12 +129,25 @@ class SinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int = 0
 
 
+class ThreadStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One thread of the daemon.
+
+    ``state``: ``fine``; ``retrying`` (what it talks to is not there); ``failed`` (an error ended it: it is
+    begun again, and fine when it worked for some seconds).
+    """
+
+    name: str
+    state: Literal["fine", "retrying", "failed"]
+    message: str
+    restarts: int
+
+
 class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All of it.
 
     Attributes:
         ready: Nothing is wrong: every worker proved itself lately, every camera is armed and gives frames
-            that are being scored, every sink takes events, and they are stored.
+            that are being scored, every sink takes events, they are stored, and no thread failed.
         state: ``ready``, or the word of what is worst.
         problems: Why it is not ready, a line each, the worst first.
     """
@@ -149,6 +163,7 @@ class DaemonStatus(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[WorkerStatus, ...]
     store: StoreStatus
     sinks: tuple[SinkStatus, ...]
+    threads: tuple[ThreadStatus, ...] = ()
     temperature_c: float | None = None
 
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, get_args
 from sspcab_edge.errors import ConfigError, MissingPackageError
 from sspcab_runtime.daemon.addresses import split_listen
 from sspcab_runtime.daemon.config import ModbusConfig
+from sspcab_runtime.daemon.kept_thread import KeptThread
 from sspcab_runtime.daemon.parts import Decision, PartDecision, Reason, Trigger
 from sspcab_runtime.daemon.status import Observed
 
@@ -42,6 +43,7 @@ _DECISIONS: tuple[str, ...] = get_args(Decision)
 _REASONS: tuple[str, ...] = get_args(Reason)
 _LONGEST_MS = 60_000
 _START_S = 5.0
+_LOOK_S = 0.1
 
 
 def parse_answer(registers: Sequence[int]) -> tuple[int, str, str, int, int, float]:
@@ -140,9 +142,7 @@ class ModbusTriggers:
         }
         self._listening = threading.Event()
         self._failed: OSError | None = None
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="modbus triggers", daemon=True)
+        self.thread = KeptThread("modbus triggers", self._run)
 
     def start(self) -> None:
         """Begin to listen.
@@ -150,25 +150,24 @@ class ModbusTriggers:
         Raises:
             ConfigError: The address cannot be listened on.
         """
-        self._thread.start()
+        self.thread.start()
         if not self._listening.wait(_START_S) or self._failed is not None:
             reason = self._failed.strerror if self._failed is not None else "no answer"
             raise ConfigError(f"modbus: cannot listen on {self._listen}: {reason}")
 
     def stop(self, seconds: float) -> None:
         """Hang up."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(seconds)
+        self.thread.join(seconds)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self._serve())
+            asyncio.run(self._serve())
         except OSError as error:
-            self._failed = error
+            if self._listening.is_set():
+                raise
+            self._failed = error  # at the start, whoever starts is told
+            self.thread.ending.set()
             self._listening.set()
-        finally:
-            self._loop.close()
 
     async def _serve(self) -> None:
         from pymodbus.server import ModbusTcpServer
@@ -183,8 +182,11 @@ class ModbusTriggers:
             for unit, registers in self._units.items()
         ]
         server = ModbusTcpServer(devices, address=(host, port))
-        if not await server.listen():
-            raise OSError(0, "the address is in use, or is not this machine's")
-        self._listening.set()
-        await self._stop.wait()
-        await server.shutdown()  # type: ignore[no-untyped-call]
+        try:
+            if not await server.listen():
+                raise OSError(0, "the address is in use, or is not this machine's")
+            self._listening.set()
+            while not self.thread.ending.is_set():
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            await server.shutdown()  # type: ignore[no-untyped-call]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import msgspec
 
 from sspcab_runtime.daemon.config import MqttTriggerConfig
+from sspcab_runtime.daemon.kept_thread import KeptThread
 from sspcab_runtime.daemon.mqtt import make_client, port_of
 from sspcab_runtime.daemon.parts import PartDecision, Trigger
 from sspcab_runtime.daemon.status import Observed
@@ -66,38 +66,56 @@ class MqttTriggers:
         self._client.max_queued_messages_set(1000)
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mqtt triggers", daemon=True)
+        self._client.on_subscribe = self._on_subscribe
+        self._down = ""
+        self.thread = KeptThread("mqtt triggers", self._run)
 
     def start(self) -> None:
         """Begin to listen."""
-        self._thread.start()
+        self.thread.say("not connected yet")
+        self.thread.start()
 
     def stop(self, seconds: float) -> None:
         """Hang up."""
-        self._stop.set()
+        self.thread.ending.set()
         self._client.disconnect()
-        self._thread.join(seconds)
+        self.thread.join(seconds)
 
     def _run(self) -> None:
         waits = Waits(_STEPS_S, random.Random())
-        while not self._stop.is_set():
+        where = f"{self._config.host}:{port_of(self._config)}"
+        while not self.thread.ending.is_set():
             begin = time.monotonic()
             try:
                 self._client.connect(self._config.host, port_of(self._config), 20)
                 self._client.loop_forever(retry_first_connection=False)
             except (OSError, ValueError) as error:
-                _LOG.warning("triggers: %s: %s", self._config.host, getattr(error, "strerror", None) or error)
+                self._trouble(f"{where}: {getattr(error, 'strerror', None) or error}")
+            if not self._down:
+                self._trouble(f"{where}: the connection was lost")
             if time.monotonic() - begin > 10:
                 waits.reset()
-            self._stop.wait(waits.next())
+            self.thread.ending.wait(waits.next())
 
     def _on_connect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            _LOG.warning("triggers: the broker refuses: %s", reason)
+            self._trouble(f"{self._config.host}: the broker refuses: {reason}")
             return
+        self._trouble("")
         for camera in self._deadlines:
             client.subscribe(f"{self._config.topic}/{camera}/trigger", qos=1)
+
+    def _on_subscribe(self, client: Any, data: Any, mid: int, reasons: Any, properties: Any) -> None:
+        refused = [reason for reason in reasons if reason.is_failure]
+        if refused:
+            self._trouble(f"{self._config.host}: the broker lets no triggers through: {refused[0]}")
+
+    def _trouble(self, what: str) -> None:
+        """What keeps triggers from arriving, for status; empty: nothing."""
+        if what and what != self._down:
+            _LOG.warning("triggers: %s", what)
+        self._down = what
+        self.thread.say(what)
 
     def _on_message(self, client: Any, data: Any, message: Any) -> None:
         received_s = time.monotonic()

@@ -6,7 +6,6 @@ import logging
 import os
 import queue
 import re
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from sspcab_runtime.daemon.config import EvidenceConfig
 from sspcab_runtime.daemon.events import Event, EvidenceFiles
 from sspcab_runtime.daemon.evidence.clips import Recent, Still, make_clip, small_jpeg
 from sspcab_runtime.daemon.found import scored_objects
+from sspcab_runtime.daemon.kept_thread import KeptThread
 from sspcab_runtime.overlay import draw_overlay
 
 __all__ = ["EvidenceKeeper"]
@@ -84,13 +84,14 @@ class EvidenceKeeper:
         self._closing: list[_Closed] = []
         self._size = 0
         self.missing = 0
-        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
+        self._job: _Still | _Opened | _Closed | None = None
+        self.thread = KeptThread("evidence", self._run)
 
     def start(self) -> None:
         """Begin."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._size = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
-        self._thread.start()
+        self.thread.start()
 
     def frame(self, camera: str, pixels: Pixels, monotonic_s: float) -> None:
         """A frame that was judged, (H, W, 3) uint8 RGB: some of them become clips. Copied if so."""
@@ -133,12 +134,12 @@ class EvidenceKeeper:
 
     def stop(self, seconds: float) -> None:
         """Let go of what waits, with what pictures there are, and end."""
+        self.thread.ending.set()
         try:
             self._queue.put(None, timeout=seconds)
         except queue.Full:
             _LOG.warning("evidence is behind: some events go without")
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        self.thread.join(seconds)
 
     # the thread
 
@@ -150,7 +151,11 @@ class EvidenceKeeper:
             job.done(job.event)
 
     def _run(self) -> None:
+        if self._job is not None and not isinstance(self._job, _Still):
+            self._job.done(self._job.event)  # an error ended this thread over it: it goes without pictures
+            self.missing += 1
         while True:
+            self._job = None
             wait_s = (
                 min((job.due_s for job in self._closing), default=time.monotonic() + 5) - time.monotonic()
             )
@@ -160,6 +165,7 @@ class EvidenceKeeper:
                 job = False  # type: ignore[assignment]
             if job is None:
                 break
+            self._job = job or None
             if isinstance(job, _Still):
                 recent = self._recent.setdefault(job.camera, Recent(_LONGEST_S + self._config.before_s))
                 recent.add(Still(job.monotonic_s, small_jpeg(job.pixels)))
@@ -169,10 +175,12 @@ class EvidenceKeeper:
                 self._closing.append(job)
             now = time.monotonic()
             for closed in [closing for closing in self._closing if closing.due_s <= now]:
+                self._job = closed
                 self._closing.remove(closed)
                 self._close(closed)
         for closed in self._closing:
             closed.done(closed.event)
+        self._job = None
 
     def _open(self, job: _Opened) -> None:
         event = job.event

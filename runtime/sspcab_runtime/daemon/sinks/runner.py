@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 
+from sspcab_runtime.daemon.kept_thread import KeptThread
 from sspcab_runtime.daemon.sinks.base import Refused, Sink, SinkDown, SinkWrong
 from sspcab_runtime.daemon.status import SinkStatus
 from sspcab_runtime.daemon.store import Store
@@ -35,26 +35,24 @@ class SinkRunner:
     def __init__(self, name: str, kind: str, sink: Sink, store: Store) -> None:
         self.name, self._kind, self._sink, self._store = name, kind, sink, store
         self._waits = Waits(_STEPS_S, random.Random())
-        self._stop = threading.Event()
         self._trouble, self._wrong = "", False
         self._connecting = False
         self._trying_s: float | None = None
         self._queued = 0
-        self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
+        self.thread = KeptThread(f"sink {name}", self._run)
 
     def start(self) -> None:
         """Begin to deliver."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self, seconds: float) -> None:
         """End; what is owed is delivered after the next start."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        self.thread.join(seconds)
 
     def status(self) -> SinkStatus:
         """As of the latest try, and of one that does not end."""
         trouble, wrong, since = self._trouble, self._wrong, self._trying_s
+        trouble = trouble or self.thread.status().message
         trying_s = 0.0 if since is None else time.monotonic() - since
         if not trouble and trying_s > _STUCK_S:
             trouble = f"it takes nothing for {trying_s:.0f} s"
@@ -70,7 +68,9 @@ class SinkRunner:
         )
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        self._trying_s = None
+        self._sink.close()  # what an error left of it
+        while not self.thread.ending.is_set():
             try:
                 self._connect()
                 if self._once():
@@ -81,7 +81,7 @@ class SinkRunner:
                     _LOG.warning("sink %s: %s; it is tried again", self.name, error)
                 self._trouble, self._wrong = str(error), isinstance(error, SinkWrong)
                 self._queued = self._store.queued(self.name)
-                self._stop.wait(self._waits.next())
+                self.thread.ending.wait(self._waits.next())
         self._sink.close()
 
     def _connect(self) -> None:
@@ -108,9 +108,9 @@ class SinkRunner:
             self._store.refuse(self.name, owed[0][0], str(error))
             return True
         self._trying_s = None
+        self._well()
         if rows:
             self._store.acknowledge(self.name, rows)
-        self._well()
         self._queued = self._store.queued(self.name)
         return True
 

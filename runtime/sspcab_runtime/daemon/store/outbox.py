@@ -22,6 +22,7 @@ from sspcab_edge.errors import OutputError
 from sspcab_runtime.daemon.clock import boot_id
 from sspcab_runtime.daemon.config import StoreConfig
 from sspcab_runtime.daemon.events import SYSTEM, Event
+from sspcab_runtime.daemon.kept_thread import KeptThread
 from sspcab_runtime.daemon.status import StoreStatus
 from sspcab_runtime.daemon.store import database, deliveries
 from sspcab_runtime.daemon.store.salvage import put_aside, readable_events
@@ -78,7 +79,7 @@ class Store:
         self._size_mb = 0.0
         self._connection: sqlite3.Connection | None = None
         self._news = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self.thread = KeptThread("store", self._run)
 
     def start(self) -> None:
         """Open the database, putting a damaged one aside, and begin."""
@@ -86,7 +87,7 @@ class Store:
             self._open()
         except (sqlite3.Error, OSError) as error:
             self._degrade(error)
-        self._thread.start()
+        self.thread.start()
 
     def put(self, event: Event, stored: Callable[[Event], None] | None = None) -> None:
         """Keep an event; ``stored`` is called with it, numbered, by the store's thread once it is on disk."""
@@ -195,9 +196,9 @@ class Store:
 
     def stop(self, seconds: float) -> None:
         """Write what can be written within so many seconds, and close."""
+        self.thread.ending.set()
         self._queue.put(None)
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        self.thread.join(seconds)
         os.close(self._lock)
 
     # the thread

@@ -94,9 +94,14 @@ def _families(core: Any, status: DaemonStatus) -> Iterator[Any]:
                  [((s.name,), s.state == "fine") for s in sinks])  # fmt: skip
     yield family("Gauge", "store_up", "1 while events are stored", (), [((), store.state == "fine")])
     yield family("Gauge", "sink_queued", "waiting", ("sink",), [((s.name,), s.queued) for s in sinks])
+    threads = status.threads
+    yield family("Gauge", "thread_up", "1 while it works", ("thread",),
+                 [((t.name,), t.state == "fine") for t in threads])  # fmt: skip
+    yield family("Counter", "thread_restarts", "by errors", ("thread",),
+                 [((t.name,), t.restarts) for t in threads])  # fmt: skip
     yield family("Gauge", "open_files", "of the supervisor", (), [((), len(os.listdir("/proc/self/fd")))])
-    threads = Path("/proc/self/status").read_text().split("Threads:")[1].split()[0]
-    yield family("Gauge", "threads", "of the supervisor", (), [((), threads)])
+    running = Path("/proc/self/status").read_text().split("Threads:")[1].split()[0]
+    yield family("Gauge", "threads", "of the supervisor", (), [((), running)])
 
 
 def _seconds(milliseconds: float | None) -> float | None:

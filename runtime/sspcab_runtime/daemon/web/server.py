@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import uvicorn
 from sspcab_edge.errors import OutputError
 from sspcab_runtime.daemon.addresses import is_loopback, split_listen
 from sspcab_runtime.daemon.config import WebConfig
+from sspcab_runtime.daemon.kept_thread import KeptThread
 from sspcab_runtime.daemon.status import Observed
 from sspcab_runtime.daemon.web.app import make_app
 from sspcab_runtime.daemon.web.auth import Guard
@@ -64,37 +64,39 @@ class WebServer:
         names = {shown, "localhost", "127.0.0.1", *config.hosts}
         hosts = frozenset(f"{name.lower()}{end}" for name in names for end in ("", f":{self.port}"))
         guard = Guard(token, control, loopback=is_loopback(host))
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                make_app(observed, guard, hosts, tls=tls is not None, deadlines=deadlines),
-                http=DeadlineProtocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=5,
-                timeout_graceful_shutdown=1,
-                ssl_certfile=None if tls is None else str(tls[0]),
-                ssl_keyfile=None if tls is None else str(tls[1]),
-            )
+        self._settings = uvicorn.Config(
+            make_app(observed, guard, hosts, tls=tls is not None, deadlines=deadlines),
+            http=DeadlineProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+            ssl_certfile=None if tls is None else str(tls[0]),
+            ssl_keyfile=None if tls is None else str(tls[1]),
         )
-        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._server = uvicorn.Server(self._settings)
+        self.thread = KeptThread("web", self._run)
 
     def start(self) -> None:
         """Begin to answer."""
-        self._thread.start()
+        self.thread.start()
         until = time.monotonic() + _START_S
-        while not self._server.started and self._thread.is_alive() and time.monotonic() < until:
+        while not self._server.started and self.thread.is_alive() and time.monotonic() < until:
             time.sleep(0.01)
         _LOG.info("page and API on %s", self.address)
 
     def stop(self, seconds: float) -> None:
         """Hang up on everybody."""
+        self.thread.ending.set()
         self._server.should_exit = True
         self._server.force_exit = True
-        self._thread.join(seconds)
+        self.thread.join(seconds)
         self._socket.close()
 
     def _run(self) -> None:
-        self._server.run(sockets=[self._socket])
+        self._server = uvicorn.Server(self._settings)
+        self._server.should_exit = self.thread.ending.is_set()
+        self._server.run(sockets=[self._socket.dup()])  # which it closes

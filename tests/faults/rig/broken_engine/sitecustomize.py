@@ -1,16 +1,19 @@
-"""Makes engines lie, hang, crawl or crash, in worker processes only, by files in ``$SSPCAB_TEST_FAULTS``.
+"""Makes engines lie, hang, crawl or crash, and threads fail, by files in ``$SSPCAB_TEST_FAULTS``.
 
 Python imports this by itself where the folder is on the path. The product knows nothing of it. Files:
 ``shift`` (is added to all scores), ``slow`` (seconds per call), ``hang``, ``crash``. ``opened`` is made
-when an engine is.
+when an engine is. In the daemon itself, ``throw`` names a thread that an error is raised in, once;
+the file is removed then.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.abc
 import importlib.machinery
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,6 +68,23 @@ class _Finder(importlib.abc.MetaPathFinder):
         spec.loader.exec_module = execute  # type: ignore[method-assign]
         return spec
 
+
+def _throw() -> None:
+    file = Path(os.environ["SSPCAB_TEST_FAULTS"]) / "throw"
+    while True:
+        time.sleep(0.1)
+        if not file.exists():
+            continue
+        name = file.read_text()
+        file.unlink()
+        for thread in threading.enumerate():
+            if thread.name == name and thread.ident is not None:
+                error = ctypes.py_object(ArithmeticError)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), error)
+
+
+if "SSPCAB_TEST_FAULTS" in os.environ and any("daemon.cli" in word for word in sys.orig_argv):
+    threading.Thread(target=_throw, daemon=True).start()
 
 if "SSPCAB_TEST_FAULTS" in os.environ and any("daemon.worker" in word for word in sys.orig_argv):
     sys.meta_path.insert(0, _Finder())
