@@ -21,6 +21,8 @@ from sspcab_edge.protocols import Frame  # noqa: E402
 from sspcab_runtime.sources import open_source  # noqa: E402
 from sspcab_runtime.sources.access_units import FrameCounter, is_unused  # noqa: E402
 from sspcab_runtime.sources.film import Film  # noqa: E402
+from sspcab_runtime.sources.libav import LibavStream  # noqa: E402
+from sspcab_runtime.sources.streams import StreamOptions  # noqa: E402
 from sspcab_runtime.sources.transport_stream import read_units  # noqa: E402
 
 Pixels = npt.NDArray[np.uint8]
@@ -215,3 +217,24 @@ def test_a_film_of_damage_alone(tmp_path: Path) -> None:
     path.write_bytes(data[: 3 * PACKET] + bytes(len(data) - 3 * PACKET))
     with pytest.raises((SourceError, PictureError)):
         read(path)
+
+
+def test_who_joins_a_stream_counts_no_damage_of_before(
+    coded: Callable[[str], tuple[bytes, dict[int, Pixels]]], tmp_path: Path
+) -> None:
+    """A camera is seen from its next key frame on; what is lost after that is damage."""
+    data, truth = coded("frames in order")
+    units = [place for place in range(0, len(data), PACKET) if _starts(data, place)]
+    tables, joined = data[: units[0]], data[units[5] :]
+    hole = units[24] + 2 * PACKET - units[5]
+    path = tmp_path / "joined.ts"
+    for damage, bad, shown in ((b"", 0, 48), (joined[hole : hole + PACKET], 12, 36)):
+        path.write_bytes(tables + (joined[:hole] + joined[hole + PACKET :] if damage else joined))
+        stream = LibavStream("x", f"file:{path}", StreamOptions(), format="mpegts", settings={}, lossy=True)
+        frames = 0
+        with pytest.raises(SourceError, match="ended"):  # noqa: PT012 - that is how a camera ends
+            for _ in stream:
+                frames += 1
+        stream.close()
+        assert (frames, stream.bad) == (shown, bad)
+    assert len(truth) == 60

@@ -91,10 +91,12 @@ class LibavStream:
 
     def __iter__(self) -> Iterator[Any]:
         with self._errors("was lost"):
+            begun = False  # whoever joins a stream sees frames first that are made from ones before
             for frame in decode_frames(self._av, self._container, self._stream, held=0):
                 if frame is None:
-                    self.bad += 1
+                    self.bad += begun
                     continue
+                begun = True
                 self._check(frame.width, frame.height)
                 yield frame
         raise SourceError(f"{self._name} ended")
