@@ -238,3 +238,46 @@ def test_who_joins_a_stream_counts_no_damage_of_before(
         stream.close()
         assert (frames, stream.bad) == (shown, bad)
     assert len(truth) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"), [("joined.avi", True), ("joined.mp4", False), ("joined.mov", False)]
+)
+def test_files_put_together(tmp_path: Path, name: str, whole: bool) -> None:
+    """All frames of both, or those of the first and a word on the rest: FFmpeg reads no second MP4."""
+    data = b""
+    for number, size in enumerate((SIZE, (64, 80))):
+        path = tmp_path / f"{number}{Path(name).suffix}"
+        with av.open(str(path), "w") as container:
+            stream: Any = container.add_stream("mpeg4", rate=25)
+            stream.height, stream.width = size
+            stream.pix_fmt = "yuv420p"
+            for pixels in walk(8, size=size):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode())
+        data += path.read_bytes()
+    path = tmp_path / name
+    path.write_bytes(data)
+    if whole:
+        frames, damaged = read(path)
+        assert (len(frames), damaged) == (16, 0)
+    else:
+        with pytest.raises(SourceError, match=r"2 recordings one after the other, .* the first .* 8 frames"):
+            read(path)
+
+
+def test_videos_beside_each_other(tmp_path: Path) -> None:
+    """The second is never looked at, and that is said."""
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as container:
+        streams: list[Any] = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.height, stream.width = SIZE
+            stream.pix_fmt = "yuv420p"
+        for pixels in walk(4, size=SIZE):
+            for stream in streams:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+    with pytest.raises(SourceError, match="2 video streams, and only the first was read, 4 frames"):
+        read(path)

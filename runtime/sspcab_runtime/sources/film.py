@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sspcab_edge.errors import SourceError
+from sspcab_edge.printable import printable
 from sspcab_runtime.sources.decoding import decode_frames
 from sspcab_runtime.sources.transport_stream import read_units
 
@@ -32,6 +33,7 @@ class Film:
 
     def __init__(self, av: Any, path: Path, max_pixels: int | None = None) -> None:
         self._av, self._path, self._max_pixels = av, path, max_pixels
+        self._name = printable(path)
         self._whole = self._damaged = 0
         self._open()
 
@@ -68,9 +70,20 @@ class Film:
             yield frame
         stated_s = self._stated_end_s()
         if (stated_s is not None and last_s < stated_s) or self._lacks_bytes():
-            raise SourceError(f"{self._path} ends too early, after {self._whole} frames: it was cut off")
+            raise SourceError(f"{self._name} ends too early, after {self._whole} frames: it was cut off")
+        recordings, streams = self._recordings(), self._streams()
+        if recordings > 1:
+            raise SourceError(
+                f"{self._name} holds {recordings} recordings one after the other, and only the first can be "
+                f"read, {self._whole} frames: join them with ffmpeg -f concat, or name each file"
+            )
+        if streams > 1:
+            raise SourceError(
+                f"{self._name} holds {streams} video streams, and only the first was read, {self._whole} "
+                "frames: save each as a file of its own (ffmpeg -map 0:v:1 -c copy)"
+            )
         if self._whole + self._damaged == 0:
-            raise SourceError(f"{self._path} holds no frames")
+            raise SourceError(f"{self._name} holds no frames")
 
     def close(self) -> None:
         """Release the file and the decoder."""
@@ -84,7 +97,7 @@ class Film:
             )
         if not self._container.streams.video:
             self._container.close()
-            raise SourceError(f"{self._path} holds no video stream")
+            raise SourceError(f"{self._name} holds no video stream")
         self._stream = self._container.streams.video[0]
         context = self._stream.codec_context
         self._check(context.width, context.height)
@@ -115,7 +128,7 @@ class Film:
     def _check(self, width: int, height: int) -> None:
         if self._max_pixels is not None and width * height > self._max_pixels:
             raise SourceError(
-                f"{self._path} has frames of {width}x{height} pixels, allowed {self._max_pixels}"
+                f"{self._name} has frames of {width}x{height} pixels, allowed {self._max_pixels}"
             )
 
     def _stated_end_s(self) -> float | None:
@@ -135,6 +148,27 @@ class Film:
         size = self._path.stat().st_size
         return any(entry.pos + entry.size > size for entry in self._stream.index_entries)
 
+    def _streams(self) -> int:
+        """How many videos there are beside each other; a picture of the cover is none."""
+        cover = self._av.stream.Disposition.attached_pic
+        return sum(not stream.disposition & cover for stream in self._container.streams.video)
+
+    def _recordings(self) -> int:
+        """How many MP4 files were put together in this one; FFmpeg reads the first and stops."""
+        if "mp4" not in self._container.format.name:
+            return 1
+        indices = 0
+        with self._path.open("rb") as file:
+            while len(head := file.read(16)) >= 8:  # ISO/IEC 14496-12, 4.2: size and type of a box
+                size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+                if size == 1:
+                    size = int.from_bytes(head[8:], "big")
+                indices += kind == b"moov"
+                if size < 8:  # 0: to the end of the file
+                    break
+                file.seek(size - len(head), 1)
+        return max(1, indices)
+
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
         """Turn FFmpeg's errors into a SourceError that says ``what`` is wrong with the file."""
@@ -142,7 +176,7 @@ class Film:
             yield
         except self._av.error.FFmpegError as error:
             where = f" after {self._whole} frames" if self._whole else ""
-            raise SourceError(f"{self._path} {what}{where}: {error.strerror}") from error
+            raise SourceError(f"{self._name} {what}{where}: {error.strerror}") from error
 
 
 def _clock_s(text: str) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sspcab_edge.errors import MissingPackageError, PictureError
+from sspcab_edge.printable import printable
 from sspcab_edge.protocols import Frame
 from sspcab_runtime.sources.colour import Converter
 from sspcab_runtime.sources.film import Film
@@ -82,7 +83,9 @@ class Video:
         index = self._index
         self._index += 1
         if frame is None:
-            raise PictureError(f"frame {index} of {self._path} is damaged, or made from one that is")
+            raise PictureError(
+                f"frame {index} of {printable(self._path)} is damaged, or made from one that is"
+            )
         return Frame(
             pixels=self._converter.rgb(frame),
             index=index,
