@@ -22,11 +22,21 @@ _SCHEMES: Final = frozenset(
     {"rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "srt", "mqtt", "mqtts", "gst"}
 )
 _LOCAL: Final = frozenset({"file", "images", "v4l2", "csi"})
-_STEMS: Final = r"user|usr|login|pass|pwd|psw|pw|psk|tok|auth|key|secret|sig|sess|cred"
-_SECRET_VALUE: Final = re.compile(
-    rf"[A-Za-z0-9.-]*(?:{_STEMS}|ticket|hash|account|jwt|\bsid|\bpin)[A-Za-z0-9.-]*[=:]", re.IGNORECASE
+_SECRET_NAME: Final = re.compile(
+    "user|usr|login|pass|pwd|psw|pw|psk|tok|auth|key|secret|sig|sess|cred|ticket|hash|account|jwt|cookie|header"
+    "|(?<![a-z0-9])(?:sid|pin)(?![a-z0-9])",
+    re.IGNORECASE,
 )
-"""A name in a path, up to its value: ``/user=admin_password=...``."""
+"""Of a value in a path or a pipeline."""
+_SURELY_SECRET_NAME: Final = re.compile(
+    "(?:(?:user|proxy)[-_](?:id|pw)|passw(?:or)?d?|passphrase|pass|pwd|token|secret|api[-_]?key|auth)$",
+    re.IGNORECASE,
+)
+"""Of a value in any text, where more would be hidden that is none."""
+_IN_PATH: Final = re.compile(r"([A-Za-z0-9._-]{1,64})[=:]")
+_IN_TEXT: Final = re.compile(r"([A-Za-z0-9_-]{1,64})=")
+_IN_PIPELINE: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\s{0,9}=\s{0,9}")
+_VALUE: Final = re.compile(r"(?:\\.|\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s\"'<>\\])+")
 _SECRET_PART: Final = re.compile(
     r"/(?:pass|passwd|password|pwd|token|auth|key|apikey|secret|login)/", re.IGNORECASE
 )
@@ -38,19 +48,10 @@ _WHICH: Final = re.compile(r"(?:channel|channelid|chn|ch|subtype|stream|camera|c
 """Of a query, what tells cameras of one recorder apart."""
 
 _URL_IN_TEXT: Final = re.compile(
-    r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?:rtsps?|rtmps?|https?|ftp|mqtts?|srt):/)[^\s\"'<>]*[^\s\"'<>:;,.!)\]]",
+    r"(?:[A-Za-z][A-Za-z0-9+.-]{0,30}://|(?:rtsps?|rtmps?|https?|ftp|mqtts?|srt):/)[^\s\"'<>]*[^\s\"'<>:;,.!)\]]",
     re.IGNORECASE,
 )
-_LOGIN_IN_TEXT: Final = re.compile(r"[^\s:/\"'<>@]+:(?!/*\*{3}@)[^\s\"'<>]*@(?=[A-Za-z0-9_\[])")
-_NAMED: Final = (
-    r"(?<![A-Za-z0-9])([A-Za-z0-9_-]*(?:user[-_](?:id|pw)|proxy[-_](?:id|pw)|passw(?:or)?d?|passphrase|pass|pwd"
-    r"|token|secret|api[-_]?key|auth))"
-)
-_VALUE: Final = r"(?:\\.|\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s\"'<>\\])+"
-_VALUE_IN_TEXT: Final = re.compile(rf"{_NAMED}={_VALUE}", re.IGNORECASE)
-_VALUE_IN_PIPELINE: Final = re.compile(
-    rf"(?<![A-Za-z0-9])([A-Za-z0-9_-]*(?:{_STEMS}|cookie|header)[A-Za-z0-9_-]*)\s*=\s*{_VALUE}", re.IGNORECASE
-)
+_LOGIN_IN_TEXT: Final = re.compile(r"[^\s:/\"'<>@]{1,100}:(?!/*\*{3}@)[^\s\"'<>]{0,500}@(?=[A-Za-z0-9_\[])")
 
 
 def shown_address(address: str) -> str:
@@ -62,11 +63,11 @@ def shown_address(address: str) -> str:
     found = _URL.fullmatch(address)
     if found is None or (not found[2] and found[1].lower() not in _SCHEMES):
         login, host, behind = _split(address)
-        secret = ":" in address.rpartition("@")[0] or _SECRET_VALUE.search(address)
+        secret = ":" in address.rpartition("@")[0] or _secret_end(address) is not None
         return f"{login}{host}{_shown_path(behind)}" if secret else address
     scheme, slashes, rest = found.groups()
     if scheme.lower() == "gst":
-        return _VALUE_IN_PIPELINE.sub(rf"\1={HIDDEN}", shown_text(address))
+        return _without_values(shown_text(address), _IN_PIPELINE, _SECRET_NAME)
     if scheme.lower() in _LOCAL:
         host, slash, path = rest.partition("/")
         return (
@@ -82,7 +83,7 @@ def shown_text(text: str) -> str:
     """A text without the logins of the addresses in it, and without values such as ``user-pw=...``."""
     text = _URL_IN_TEXT.sub(lambda found: shown_address(found[0]), text)
     text = _LOGIN_IN_TEXT.sub(f"{HIDDEN}@", text)
-    return _VALUE_IN_TEXT.sub(rf"\1={HIDDEN}", text)
+    return _without_values(text, _IN_TEXT, _SURELY_SECRET_NAME)
 
 
 def may_hold_login(address: str) -> bool:
@@ -129,12 +130,30 @@ def _shown_path(behind: str) -> str:
     plain = path
     for _ in range(3):
         plain = unquote(plain)
-    ends = [found.end() for rule in (_SECRET_VALUE, _SECRET_PART, _COLON) if (found := rule.search(plain))]
+    ends = [found.end() for rule in (_SECRET_PART, _COLON) if (found := rule.search(plain))]
+    ends += [] if (end := _secret_end(plain)) is None else [end]
     shown = f"{plain[: min(ends)]}{HIDDEN}" if ends else path
     parts = [HIDDEN if _RANDOM.fullmatch(part) else part for part in shown.split("/")]
     which = [part for part in re.split(r"[&;]", query) if _WHICH.fullmatch(part)] if mark == "?" else []
     hidden = [HIDDEN] if query and "&".join(which) != query else []
     return "/".join(parts) + (f"?{'&'.join([*which, *hidden])}" if query else "")
+
+
+def _secret_end(path: str) -> int | None:
+    """Where the name of the first value that is secret ends, with its ``=``: ``/user=admin_password=...``."""
+    return next((found.end() for found in _IN_PATH.finditer(path) if _SECRET_NAME.search(found[1])), None)
+
+
+def _without_values(text: str, assigned: re.Pattern[str], secret: re.Pattern[str]) -> str:
+    """A text with the values hidden that are assigned to names which are secret."""
+    shown, at = [], 0
+    while found := assigned.search(text, at):
+        shown.append(text[at : found.end()])
+        at = found.end()
+        if secret.search(found[1]) and (value := _VALUE.match(text, at)):
+            shown.append(HIDDEN)
+            at = value.end()
+    return "".join([*shown, text[at:]])
 
 
 def _parted(behind: str) -> tuple[str, str, str]:

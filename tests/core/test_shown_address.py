@@ -84,3 +84,11 @@ def test_texts_keep_what_is_no_login() -> None:
     assert shown_text(text) == shown
     for plain in ("see https://www.rfc-editor.org/rfc/rfc7616.", "a@b.c", "C:/x/y.png: no", "12:30:11 a@b"):
         assert shown_text(plain) == plain
+
+
+@pytest.mark.parametrize("piece", ["a", "a:", "pass", "pass=", "_pass", 'user-pw="', "rtsp://", "\\", "a@"])
+def test_long_texts_end(piece: str) -> None:
+    """What grows with more than the length of a text would take hours here."""
+    shown_text(piece * 20_000)
+    for scheme in ("rtsp://h/", "gst:", ""):
+        shown_address(scheme + piece * 4000)
