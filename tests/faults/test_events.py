@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import random
 import shutil
 import signal
@@ -23,15 +24,17 @@ import pytest
 from click.testing import CliRunner
 
 from definitions.running_daemon import free_port, wait_for
-from sspcab_edge.errors import OutputError
+from sspcab_edge.errors import ConfigError, OutputError
 from sspcab_runtime.daemon.cli import group
 from sspcab_runtime.daemon.config import JsonLinesConfig, MqttConfig, StoreConfig, WebhookConfig
 from sspcab_runtime.daemon.events import Event
+from sspcab_runtime.daemon.parts import PartDecision, Trigger
 from sspcab_runtime.daemon.sinks.json_lines import JsonLinesSink
 from sspcab_runtime.daemon.sinks.mqtt import MqttSink
 from sspcab_runtime.daemon.sinks.runner import SinkRunner
 from sspcab_runtime.daemon.sinks.webhook import WebhookSink
 from sspcab_runtime.daemon.store import Store
+from sspcab_runtime.daemon.triggered import Ledger
 
 _WRITER = """
 import sys, threading, time
@@ -543,6 +546,73 @@ def test_single_bits(tmp_path: Path) -> None:
     assert len(store.events(500, None, None)) <= events - flipped
     assert store.redeliver(None, None, None).result(5) == 0, "what is damaged stays where it is"
     runner.stop(5)
+    store.stop(5)
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "a\rb", "t\u00f6ken", "tab\there", ""])
+def test_a_token_that_can_never_be_sent(tmp_path: Path, token: str) -> None:
+    """It is said at the start, without its words."""
+    config = WebhookConfig(url="https://127.0.0.1/x", token="env:T")
+    with pytest.raises(ConfigError, match=r"sinks\.hook\.token: what env:T holds") as caught:
+        WebhookSink("hook", config, lambda _: token, tmp_path, tmp_path)
+    assert not token or token not in str(caught.value)
+
+
+def test_authorities_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for ca, why in (("none", "No such file"), ("empty", "it holds no certificates")):
+        with pytest.raises(ConfigError, match=why):
+            WebhookSink("hook", WebhookConfig(url="https://h/x", ca=ca), str, tmp_path, tmp_path)
+        with pytest.raises(ConfigError, match=why):
+            MqttSink("mqtt", MqttConfig(host="h", tls=True, ca=ca), str, tmp_path, tmp_path)
+
+
+def test_triggers_leave_room_for_alarms(tmp_path: Path) -> None:
+    """Far more parts than the store may hold: no event goes for them, and the newest parts are known."""
+    store = Store(tmp_path, StoreConfig(max_mb=1), ("sink",))
+    store.start()
+    for number in range(500):
+        store.put(event(number))
+    ledger = Ledger(store, 1)
+    ledger.load(5)
+    for number in range(4000):
+        part = f"{number}".zfill(100)
+        ledger.begin(Trigger(camera="one", part=part, received_s=0.0, deadline_s=1.0))
+        ledger.finish(PartDecision(camera="one", part=part, decision="pass", reason="score"))
+        if number % 1000 == 999:
+            assert store.flush(30)
+    store.put(event(500))
+    assert store.flush(30)
+    status = store.status()
+    assert status.dropped.get("room", 0) == 0
+    assert status.size_mb <= 1.1
+    assert store.queued("sink") == 501
+    again = Ledger(store, 1)
+    assert again.load(5) == 0
+    known = again.earlier(Trigger(camera="one", part=part, received_s=0.0, deadline_s=1.0))
+    assert known is not None
+    assert known.repeated
+    store.stop(5)
+
+
+def test_a_queue_of_triggers_leaves_room_for_alarms(tmp_path: Path) -> None:
+    """While the disk hangs, triggers fill no more than half of what may wait."""
+    store = Store(tmp_path, StoreConfig(memory=20_000), ())
+    store.start()
+    hangs = threading.Event()
+    store.call(lambda connection: hangs.wait(30))
+    calls = [store.call(lambda connection: None, spare=True) for _ in range(20_000)]
+    assert any(call.done() and isinstance(call.exception(), queue.Full) for call in calls)
+    for number in range(8000):
+        store.put(event(number, kind="camera"))
+    for number in range(1000):
+        store.put(event(number))
+    hangs.set()
+    assert store.flush(30)
+    status = store.status()
+    kept = sum(one.kind == "anomaly" for _, one in store.events(10_000, None, None))
+    assert kept == 1000
+    assert status.generated == 9000 == status.stored + sum(status.dropped.values())
     store.stop(5)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -153,3 +155,31 @@ def test_every_thread_of_the_daemon_is_kept() -> None:
     folder = Path(kept_thread.__file__).parent
     made = [file.name for file in folder.rglob("*.py") if "threading.Thread(" in file.read_text()]
     assert sorted(made) == ["kept_thread.py", "worker.py"]
+
+
+def test_alarms_that_a_crash_left_open(tmp_path: Path, toml: str, scale: int) -> None:
+    """Each alarm that was opened is closed once: by its own end, or at the next start as ``restarted``."""
+    alarming = toml.replace("threshold = 10.0", "threshold = 1e-6")
+    for _ in range(2 * scale):
+        with RunningDaemon(tmp_path, alarming) as daemon:
+            daemon.wait_ready()
+            wait_for(lambda: still_open(daemon.events()) != set(), 10, "an alarm")
+            os.kill(daemon.pid, signal.SIGKILL)
+    with RunningDaemon(tmp_path, toml) as daemon:
+        daemon.wait_ready()
+        alarms = [event for event in daemon.events() if event["kind"] == "anomaly"]
+        opened = [event["event_id"] for event in alarms if event["phase"] == "opened"]
+        closed = [event["event_id"] for event in alarms if event["phase"] == "closed"]
+        assert still_open(alarms) == set()
+        assert sorted(opened) == sorted(closed)
+        assert [event["reason"] for event in alarms if event["phase"] == "closed"] == ["restarted"] * len(
+            opened
+        )
+        assert len(opened) == 2 * scale
+        daemon.stop()
+
+
+def still_open(events: list[dict[str, Any]]) -> set[str]:
+    """Ids of alarms that were opened and not closed."""
+    ids = {phase: {e["event_id"] for e in events if e["phase"] == phase} for phase in ("opened", "closed")}
+    return ids["opened"] - ids["closed"]

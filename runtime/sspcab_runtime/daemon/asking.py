@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 from sspcab_edge.errors import ConfigError, SourceError
+from sspcab_edge.local_path import local_path
 from sspcab_runtime.daemon.addresses import split_listen
 from sspcab_runtime.daemon.config import Config
 from sspcab_runtime.secrets import read_secret
@@ -36,7 +37,7 @@ def ask_daemon(config: Config, path: Path, route: str, body: bytes | None = None
     if web is None:
         raise ConfigError(f"{path} has no page ([web]): there is nothing to ask")
     host, port = split_listen(web.listen)
-    token_file = path.resolve().parent / config.state / "token"
+    token_file = path.resolve().parent / local_path(config.state) / "token"
     reference = f"file:{token_file}" if web.token is None else web.token
     if body is not None and web.control is not None:
         reference = web.control
@@ -48,7 +49,7 @@ def ask_daemon(config: Config, path: Path, route: str, body: bytes | None = None
             host,
             port,
             timeout=5,
-            context=ssl.create_default_context(cafile=str(path.resolve().parent / web.certificate)),
+            context=ssl.create_default_context(cafile=path.resolve().parent / local_path(web.certificate)),
         )
     )
     try:

@@ -203,7 +203,7 @@ class StoreConfig(_Table, frozen=True, kw_only=True):
     """``[store]``: the outbox.
 
     Attributes:
-        max_mb: Of the database; the oldest delivered events go first, then the oldest of low severity.
+        max_mb: Of the database; delivered events go first, alarms last; parts have a quarter at most.
         memory: Events held in memory while the disk is full; more are counted and dropped.
     """
 

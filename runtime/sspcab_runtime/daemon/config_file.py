@@ -246,8 +246,10 @@ def _check_broker(
         )
     if broker.password is not None and not broker.tls and not is_loopback(broker.host):
         refuse([*at, "password"], f"a password for {broker.host} would travel in the clear: set tls = true")
-    if any(letter in broker.topic for letter in "+#\0") or broker.topic.startswith("/"):
-        refuse([*at, "topic"], "a topic has no +, #, and does not begin with /")
+    if broker.password is not None and broker.user is None:
+        refuse([*at, "password"], "a password needs a user beside it")
+    if any(letter in broker.topic for letter in "+#\0") or broker.topic.startswith("/") or not broker.topic:
+        refuse([*at, "topic"], "a topic has no +, #, does not begin with /, and is not empty")
 
 
 def _check_modbus(
@@ -284,5 +286,10 @@ def _check_webhook(sink: WebhookConfig, at: list[str | int], refuse: Callable[[_
     ):
         refuse([*at, "url"], "expected http(s)://HOST[:PORT]/PATH without user or password")
         return
+    if not sink.url.isascii():
+        letter = next(letter for letter in sink.url if not letter.isascii())
+        refuse([*at, "url"], f"{letter!r} can never be sent: write it as %.. in a path, as xn--... in a host")
+    if sink.ca is not None and parts.scheme == "http":
+        refuse([*at, "ca"], "authorities are for https")
     if sink.token is not None and parts.scheme == "http" and not is_loopback(host):
         refuse([*at, "token"], f"a token for {host} would travel in the clear: use https")

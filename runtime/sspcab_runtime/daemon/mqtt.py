@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sspcab_edge.errors import MissingPackageError
 from sspcab_runtime.daemon.config import MqttConfig, MqttTriggerConfig
+from sspcab_runtime.daemon.tls import tls_context
 
 __all__ = ["make_client", "port_of"]
 
@@ -38,7 +38,7 @@ def make_client(
 
     Raises:
         MissingPackageError: paho-mqtt is not installed.
-        ConfigError: A secret cannot be read.
+        ConfigError: A secret, or a file of authorities, cannot be read.
     """
     try:
         paho = importlib.import_module("paho.mqtt.client")
@@ -58,6 +58,5 @@ def make_client(
     if config.user is not None:
         client.username_pw_set(config.user, None if config.password is None else secrets(config.password))
     if config.tls:
-        context = ssl.create_default_context(cafile=None if config.ca is None else str(base / config.ca))
-        client.tls_set_context(context)
+        client.tls_set_context(tls_context(config.ca, base))
     return client

@@ -21,6 +21,7 @@ from sspcab_runtime.daemon.config import Config
 from sspcab_runtime.daemon.config_file import read_config
 from sspcab_runtime.daemon.evidence import EvidenceKeeper
 from sspcab_runtime.daemon.kept_thread import KeptThread
+from sspcab_runtime.daemon.left_open import close_left_open
 from sspcab_runtime.daemon.logs import Redactor, set_up_logs
 from sspcab_runtime.daemon.notify import Notifier
 from sspcab_runtime.daemon.observing import Observation
@@ -40,6 +41,7 @@ _LOG = logging.getLogger(__name__)
 
 _STATUS_S = 0.5
 _EXTEND_S = 30.0
+_LOAD_S = 5.0
 _CHILDREN_S, _STORE_S, _OTHERS_S = 1.5, 1.0, 0.5
 """Shares of the five seconds in which the daemon ends."""
 
@@ -81,9 +83,10 @@ def run_daemon(path: Path, *, as_json: bool = False, level: int = logging.INFO) 
         evidence = EvidenceKeeper(state / "evidence", config.evidence)
         evidence.start()
         closing.callback(evidence.stop, _OTHERS_S)
-        ledger = Ledger(store)
+        close_left_open(store, _LOAD_S)
+        ledger = Ledger(store, config.store.max_mb)
         try:
-            undecided = ledger.load(5.0)
+            undecided = ledger.load(_LOAD_S)
         except (sqlite3.Error, LateError) as error:
             _LOG.error("parts of an earlier run are not known: %s", error)
         else:

@@ -92,6 +92,14 @@ def test_a_configuration(tmp_path: Path) -> None:
             'host = "b"\nuser = "u"\npassword = "env:X"',
             "sinks.broker.password: .*the clear",
         ),
+        (
+            'kind = "mqtt"\nhost = "127.0.0.1"',
+            'kind = "webhook"\nurl = "https://h/gr\u00f6\u00dfe"',
+            "edge.toml:20: sinks.broker.url: '\u00f6' can never be sent",
+        ),
+        ('host = "127.0.0.1"', 'host = "mqtt://b"', "edge.toml:20: sinks.broker.host: expected a host"),
+        ('host = "127.0.0.1"', 'host = "127.0.0.1"\npassword = "env:X"', "broker.password: a password needs"),
+        ('host = "127.0.0.1"', 'host = "b"\ntopic = ""', "edge.toml:21: sinks.broker.topic: .*not empty"),
         ("# a comment", '[web]\nlisten = "0.0.0.0:80"', "edge.toml:2: web.listen: .*beyond this machine"),
     ],
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import http.client
-import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sspcab_edge.errors import ConfigError
 from sspcab_runtime.daemon.config import WebhookConfig
 from sspcab_runtime.daemon.events import Event, encode_event
 from sspcab_runtime.daemon.sinks.base import Refused, SinkDown, SinkWrong
+from sspcab_runtime.daemon.tls import tls_context
 
 __all__ = ["WebhookSink"]
 
@@ -31,6 +32,9 @@ class WebhookSink:
     """2xx acknowledges; 400, 413 and 422 set the event aside; with any other answer, and none, it stays owed.
 
     Redirects are not followed, and proxies of the environment not used.
+
+    Raises:
+        ConfigError: The token, or a file, cannot be read, or the token can never be sent.
     """
 
     window = 1
@@ -43,11 +47,13 @@ class WebhookSink:
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._timeout_s = config.timeout_s
         self._token = None if config.token is None else secrets(config.token)
+        token = self._token
+        if token is not None and not (token and token.isascii() and token.isprintable()):
+            what = f"what {config.token} holds can never be sent: a token is one line of ASCII"
+            raise ConfigError(f"sinks.{name}.token: {what}")
         self._tls = None
         if parts.scheme == "https":
-            self._tls = ssl.create_default_context(
-                cafile=None if config.ca is None else str(base / config.ca)
-            )
+            self._tls = tls_context(config.ca, base)
         self._connection: http.client.HTTPConnection | None = None
 
     def connect(self) -> None:

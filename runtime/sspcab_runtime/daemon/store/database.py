@@ -24,6 +24,7 @@ __all__ = [
     "counters",
     "insert",
     "latest",
+    "left_open",
     "make_room",
     "open_database",
     "restore",
@@ -48,11 +49,13 @@ CREATE TABLE IF NOT EXISTS events (
     UNIQUE (event_id, phase), UNIQUE (camera, seq));
 CREATE TABLE IF NOT EXISTS deliveries (
     sink TEXT NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (sink, row)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS events_by_severity ON events (severity, row);
 CREATE INDEX IF NOT EXISTS deliveries_by_row ON deliveries (row);
 CREATE TABLE IF NOT EXISTS sequences (camera TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (sink TEXT NOT NULL, row INTEGER NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (sink, row)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS refused_by_row ON refused (row);
 """
 
 
@@ -177,15 +180,27 @@ def latest(
     return [(row, event) for row, event in found if event is not None]
 
 
+def left_open(connection: sqlite3.Connection) -> list[Event]:
+    """Events that opened something and were never followed by one that closed it, oldest first."""
+    rows = connection.execute(
+        "SELECT data, crc FROM events AS o WHERE phase='opened' AND NOT EXISTS "
+        "(SELECT 1 FROM events AS c WHERE c.event_id=o.event_id AND c.phase='closed') ORDER BY row"
+    )
+    found = (sound_event(data, crc) for data, crc in rows.fetchall())
+    return [event for event in found if event is not None]
+
+
 def make_room(connection: sqlite3.Connection, most_bytes: int) -> int:
     """Remove events until the database is within its size; how many were dropped that some sink was owed.
 
-    Those that all sinks have go first, then the oldest of low severity, then the oldest.
+    Those that all sinks have go first, then those that some sink is owed or refused; of either, those of low
+    severity first, and the oldest of them.
     """
     dropped = 0
     while size_bytes(connection) > most_bytes:
         delivered = connection.execute(
-            "SELECT row FROM events WHERE row NOT IN (SELECT row FROM deliveries) ORDER BY row LIMIT ?",
+            "SELECT row FROM events WHERE row NOT IN (SELECT row FROM deliveries) "
+            "AND row NOT IN (SELECT row FROM refused) ORDER BY severity, row LIMIT ?",
             (_ROOM_ROWS,),
         ).fetchall()
         rows = (

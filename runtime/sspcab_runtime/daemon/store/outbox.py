@@ -90,21 +90,28 @@ class Store:
         self.thread.start()
 
     def put(self, event: Event, stored: Callable[[Event], None] | None = None) -> None:
-        """Keep an event; ``stored`` is called with it, numbered, by the store's thread once it is on disk."""
+        """Keep an event; ``stored`` is called with it, numbered, by the store's thread once it is on disk.
+
+        Where the thread is far behind, the last quarter of the queue is for alarms.
+        """
         try:
+            if event.kind != "anomaly" and self._queue.qsize() >= _WAITING * 3 // 4:
+                raise queue.Full
             self._queue.put_nowait(_Put(event, stored))
         except queue.Full:
             with self._overflow_lock:
                 self._overflow += 1
 
-    def call(self, function: Callable[[sqlite3.Connection], _T]) -> Future[_T]:
+    def call(self, function: Callable[[sqlite3.Connection], _T], *, spare: bool = False) -> Future[_T]:
         """Have the store's thread call ``function`` with its connection, in order with everything else.
 
         The future fails with sqlite3.Error where the disk does, and with ``queue.Full`` at once where the
-        thread is far behind.
+        thread is far behind; ``spare`` calls, of which there may be many, leave half of the queue to events.
         """
         call = _Call(function)
         try:
+            if spare and self._queue.qsize() >= _WAITING // 2:
+                raise queue.Full
             self._queue.put_nowait(call)
         except queue.Full as error:
             call.future.set_exception(error)

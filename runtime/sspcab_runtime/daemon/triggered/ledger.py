@@ -19,7 +19,13 @@ from sspcab_runtime.daemon.store import Store
 __all__ = ["Ledger"]
 
 _KEPT = 20_000
-"""Parts of all cameras that are remembered."""
+"""Parts of all cameras that are remembered, at most."""
+_PART_BYTES = 2048
+"""Of the largest part on disk: its name three times, its decision, and what tables need."""
+_SHARE = 4
+"""Parts take this share of the store at most: the rest is for events, however many triggers there are."""
+_TIDY = 100
+"""Parts between looks at how many there are."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS parts (
@@ -33,10 +39,12 @@ class Ledger:
 
     Args:
         store: Started.
+        max_mb: Of all that the store keeps.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, max_mb: int) -> None:
         self._store = store
+        self._kept = min(_KEPT, max_mb * 2**20 // _SHARE // _PART_BYTES)
         self._answers: OrderedDict[tuple[str, str], PartDecision] = OrderedDict()
 
     def load(self, seconds: float) -> int:
@@ -58,12 +66,12 @@ class Ledger:
 
     def begin(self, trigger: Trigger) -> None:
         """A new part is there."""
-        self._store.call(lambda connection: _begin(connection, trigger.camera, trigger.part))
+        self._store.call(lambda connection: _begin(connection, trigger, self._kept), spare=True)
 
     def finish(self, decision: PartDecision) -> None:
         """It is decided."""
         self._keep(decision)
-        self._store.call(lambda connection: _finish(connection, decision))
+        self._store.call(lambda connection: _finish(connection, decision), spare=True)
 
     def _keep(self, decision: PartDecision) -> None:
         self._answers[decision.camera, decision.part] = decision
@@ -90,12 +98,13 @@ def _load(connection: sqlite3.Connection) -> tuple[list[PartDecision], int]:
     return decisions, len(undecided)
 
 
-def _begin(connection: sqlite3.Connection, camera: str, part: str) -> None:
+def _begin(connection: sqlite3.Connection, trigger: Trigger, kept: int) -> None:
     row = connection.execute(
-        "INSERT INTO parts (camera, part) VALUES (?, ?) ON CONFLICT DO NOTHING", (camera, part)
+        "INSERT INTO parts (camera, part) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        (trigger.camera, trigger.part),
     ).lastrowid
-    if row is not None and row % 1000 == 0:
-        connection.execute("DELETE FROM parts WHERE row <= ?", (row - _KEPT,))
+    if row is not None and row % _TIDY == 0:
+        connection.execute("DELETE FROM parts WHERE row <= ?", (row - kept,))
 
 
 def _finish(connection: sqlite3.Connection, decision: PartDecision) -> None:
