@@ -20,14 +20,23 @@ from pathlib import Path
 from typing import ClassVar
 from uuid import uuid4
 
+import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from definitions.running_daemon import free_port, wait_for
 from sspcab_edge.errors import ConfigError, OutputError
 from sspcab_runtime.daemon.cli import group
-from sspcab_runtime.daemon.config import JsonLinesConfig, MqttConfig, StoreConfig, WebhookConfig
+from sspcab_runtime.daemon.config import (
+    EvidenceConfig,
+    JsonLinesConfig,
+    MqttConfig,
+    StoreConfig,
+    WebhookConfig,
+)
 from sspcab_runtime.daemon.events import Event
+from sspcab_runtime.daemon.evidence import EvidenceKeeper
 from sspcab_runtime.daemon.parts import PartDecision, Trigger
 from sspcab_runtime.daemon.sinks.json_lines import JsonLinesSink
 from sspcab_runtime.daemon.sinks.mqtt import MqttSink
@@ -660,6 +669,55 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, path: str, why: str) -> N
         assert why in found.message
     runner.stop(5)
     store.stop(5)
+
+
+def test_a_file_that_is_taken_away(tmp_path: Path) -> None:
+    """Somebody moves or removes it, or puts a pipe there that nobody reads: no line goes where none looks."""
+    store = Store(tmp_path, StoreConfig(), ("lines",))
+    store.start()
+    path = tmp_path / "events.jsonl"
+    sink = JsonLinesSink("lines", JsonLinesConfig(path=path.name), str, tmp_path, tmp_path)
+    runner = SinkRunner("lines", "jsonl", sink, store)
+    runner.start()
+    for number in range(2):
+        store.put(event(number))
+        wait_for(lambda n=number: runner.status().delivered == n + 1, 10, "written")  # type: ignore[misc]
+        assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == [str(number)]
+        if number:
+            path.unlink()
+        else:
+            path.rename(tmp_path / "old")
+        wait_for(path.exists, 5, "made anew")
+    path.unlink()
+    os.mkfifo(path)
+    wait_for(lambda: runner.status().state == "wrong", 5, "wrong")
+    store.put(event(2))
+    path.unlink()
+    wait_for(lambda: runner.status().delivered == 3, 10, "written")
+    assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == ["2"]
+    runner.stop(5)
+    store.stop(5)
+
+
+def test_evidence_that_cannot_be_kept(tmp_path: Path) -> None:
+    """The event goes on without pictures, and that is said until one can be written again."""
+    done: list[Event] = []
+    (tmp_path / "evidence").touch()
+    keeper = EvidenceKeeper(tmp_path / "evidence", EvidenceConfig(keep=("frame",)))
+    keeper.start()
+    assert keeper.thread.status().state == "fine"
+    for number in range(2):
+        one = msgspec.structs.replace(event(number), phase="opened", score=1.0, threshold=0.5)
+        keeper.opened(one, np.zeros((32, 32, 3), np.uint8), None, None, done.append)
+        wait_for(lambda n=number: len(done) == n + 1, 10, "gone on")  # type: ignore[misc]
+        if number == 0:
+            assert done[0].evidence is None
+            found = keeper.thread.status()
+            assert (found.state, found.message[:35]) == ("retrying", "pictures of events cannot be kept: ")
+            (tmp_path / "evidence").unlink()
+    assert done[1].evidence is not None
+    assert keeper.thread.status().state == "fine"
+    keeper.stop(5)
 
 
 def test_lines_of_a_file(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sspcab_edge.local_path import local_path
 from sspcab_edge.printable import one_line
 from sspcab_runtime.daemon.config import Config
 from sspcab_runtime.daemon.config_file import error_at, read_config
+from sspcab_runtime.daemon.sinks import make_sinks
 from sspcab_runtime.daemon.source_check import look_at
 from sspcab_runtime.secrets import read_secret
 from sspcab_runtime.sources.camera_address import camera_address
@@ -35,6 +36,7 @@ def check(path: Path, as_json: bool) -> None:
     config = read_config(path)
     for reference in _secrets(config):
         read_secret(reference)
+    make_sinks(config, read_secret, path.resolve().parent, path.resolve().parent / local_path(config.state))
     bundles = {
         name: Bundle.open(path.parent / local_path(table.path)) for name, table in config.bundles.items()
     }

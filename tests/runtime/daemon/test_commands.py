@@ -87,6 +87,15 @@ def test_check_and_status(tmp_path: Path, pristine: Path, command: Command) -> N
     done = command(DAEMON, "status", "--config", file)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
+    (tmp_path / "token").write_text("a token\nof two lines\n")
+    (tmp_path / "token").chmod(0o600)
+    sink = f'[sinks.hook]\nkind = "webhook"\nurl = "https://127.0.0.1:9/"\ntoken = "file:{tmp_path}/token"\n'
+    (tmp_path / "hook.toml").write_text(file.read_text() + sink)
+    for verb in ("check", ""):
+        done = command(DAEMON, *filter(None, [verb]), "--config", tmp_path / "hook.toml")
+        assert done.returncode == 1
+        assert "sinks.hook.token: what file:" in done.stderr.splitlines()[-1]
+        assert "two lines" not in done.stderr
     file.write_text(file.read_text().replace("[cameras.one]", "[cameras.one]\nfsp = 3"))
     done = command(DAEMON, "--config", file)
     assert done.returncode == 1

@@ -89,7 +89,6 @@ class EvidenceKeeper:
 
     def start(self) -> None:
         """Begin."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._size = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
         self.thread.start()
 
@@ -227,12 +226,14 @@ class EvidenceKeeper:
         data = make()
         try:
             self._make_room(len(data))
-            (self._folder / day).mkdir(exist_ok=True)
+            (self._folder / day).mkdir(parents=True, exist_ok=True)
             write_atomically(self._folder / path, data)
         except OSError as error:
             self.missing += 1
             _LOG.warning("no %s is kept of an event: %s", what, error.strerror)
+            self.thread.say(f"pictures of events cannot be kept: {error.strerror}")
             return
+        self.thread.say("")
         self._size += len(data)
         files[what] = path
 

@@ -15,7 +15,10 @@ __all__ = ["JsonLinesSink"]
 
 
 class JsonLinesSink:
-    """Appends; a file that is full becomes ``NAME.1``, and what was that is gone."""
+    """Appends; a file that is full becomes ``NAME.1``, and what was that is gone.
+
+    A file that somebody moved or removed is made anew.
+    """
 
     window = 100
 
@@ -27,16 +30,18 @@ class JsonLinesSink:
         self._fd = -1
 
     def connect(self) -> None:
-        """Open the file.
+        """Open the file, if it is not, or is no longer the one of that name.
 
         Raises:
             SinkWrong: It cannot be written.
         """
-        if self._fd >= 0:
+        if self._fd >= 0 and self._there():
             return
+        self.close()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags |= os.O_NONBLOCK  # a pipe that nobody reads is an error, not a wait
             self._fd = os.open(self._path, flags, 0o600)
         except OSError as error:
             raise SinkWrong(f"{self._path} cannot be written: {error.strerror}") from error
@@ -63,6 +68,12 @@ class JsonLinesSink:
             self.close()
             raise SinkWrong(f"{self._path} cannot be written: {error.strerror}") from error
         return [row for row, _ in events]
+
+    def _there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close the file."""

@@ -11,7 +11,7 @@ from sspcab_runtime.daemon.sinks.base import Sink
 from sspcab_runtime.daemon.sinks.runner import SinkRunner
 from sspcab_runtime.daemon.store import Store
 
-__all__ = ["SINKS", "open_sinks"]
+__all__ = ["SINKS", "make_sinks", "open_sinks"]
 
 SINKS: dict[type, tuple[str, str]] = {
     MqttConfig: ("mqtt", "sspcab_runtime.daemon.sinks.mqtt:MqttSink"),
@@ -21,19 +21,32 @@ SINKS: dict[type, tuple[str, str]] = {
 """Table of the configuration -> kind, and "module:class" made of (name, table, secrets, base, state)."""
 
 
+def make_sinks(
+    config: Config, secrets: Callable[[str], str], base: Path, state: Path
+) -> dict[str, tuple[str, Sink]]:
+    """Kind and sink of each that is configured; nothing is connected to.
+
+    Raises:
+        ConfigError: A secret or file cannot be read, or can never be used.
+        MissingPackageError: What a sink needs is not installed.
+    """
+    made: dict[str, tuple[str, Sink]] = {}
+    for name, table in config.sinks.items():
+        kind, where = SINKS[type(table)]
+        module, maker = where.split(":")
+        sink: Sink = getattr(importlib.import_module(module), maker)(name, table, secrets, base, state)
+        made[name] = kind, sink
+    return made
+
+
 def open_sinks(
     config: Config, secrets: Callable[[str], str], base: Path, state: Path, store: Store
 ) -> list[SinkRunner]:
     """All sinks of a configuration, not started yet.
 
     Raises:
-        ConfigError: A secret or file cannot be read.
-        MissingPackageError: What a sink needs is not installed.
+        ConfigError: As :func:`make_sinks`.
+        MissingPackageError: As there.
     """
-    runners = []
-    for name, table in config.sinks.items():
-        kind, where = SINKS[type(table)]
-        module, made = where.split(":")
-        sink: Sink = getattr(importlib.import_module(module), made)(name, table, secrets, base, state)
-        runners.append(SinkRunner(name, kind, sink, store))
-    return runners
+    made = make_sinks(config, secrets, base, state)
+    return [SinkRunner(name, kind, sink, store) for name, (kind, sink) in made.items()]
