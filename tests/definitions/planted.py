@@ -87,7 +87,15 @@ def convolutions(model: ir.Model) -> list[ir.Node]:
 
 def trunk(model: ir.Model) -> list[ir.Node]:
     """Those that look at neighbourhoods: not the two of a gate, whose single weights move next to nothing."""
-    return [node for node in convolutions(model) if max(node.attributes["kernel_shape"].as_ints()) > 1]
+    return [node for node in convolutions(model) if _side(node) > 1]
+
+
+def _side(node: ir.Node) -> int:
+    """Of the kernel; that a convolution states it, too, is not required."""
+    weight = node.inputs[1]
+    assert weight is not None
+    assert weight.const_value is not None
+    return max(int(length) for length in weight.const_value.shape.numpy()[2:])
 
 
 def folded(model: ir.Model) -> ir.Node:

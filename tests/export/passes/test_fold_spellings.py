@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from definitions.graph_text import BLOCK, block_arrays, check_equal, edited, graph, images
 from definitions.running import Array, RunGraph
@@ -181,7 +182,12 @@ def test_what_is_another_sum_stays(text: str, run_onnxruntime: RunGraph) -> None
     before = graph(text, arrays())
     after, blocks = optimise(before)
     assert blocks == ()
-    check_equal(before, after, images(), run_onnxruntime)
+    try:
+        check_equal(before, after, images(), run_onnxruntime)
+    except onnxruntime_errors.RuntimeException as error:
+        if "Einsum" not in str(error):
+            raise
+        pytest.skip("this version of ONNX Runtime cannot run the graph as it was: einsum that turns")
 
 
 @pytest.mark.parametrize("value", ["all", "u0"])
