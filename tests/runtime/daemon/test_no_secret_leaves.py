@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,9 @@ def said(module: str, commands: list[list[str]], folder: Path) -> list[str]:
     """What each of the commands of a program writes, each in a process of its own."""
     folder.mkdir()
     words = [sys.executable, "-c", PROGRAM, module, str(folder)]
-    subprocess.run(words, input=json.dumps(commands), text=True, check=True, timeout=120)
+    alone = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a fork of several threads may hang
+    environment = {**os.environ, **alone}
+    subprocess.run(words, input=json.dumps(commands), text=True, check=True, timeout=240, env=environment)
     return [(folder / str(number)).read_text() for number in range(len(commands))]
 
 
@@ -99,7 +102,7 @@ def test_other_programs(pristine: Path, tmp_path: Path) -> None:
         commands.append(
             ["check", *at] if number % 2 else ["learn", *at, "--camera", "one", "--source", source]
         )
-    commands += [["learn", *at, "--camera", "one"], ["status", *at], at]
+    commands += [["learn", *at, "--camera", "one"], ["status", *at]]
     tables = [
         f"[sinks.a]\nkind = 'webhook'\nurl = 'http://admin:{SECRET}@127.0.0.1/x'",
         f"[sinks.a]\nkind = 'webhook'\nurl = 'http://admin:1/{SECRET}@127.0.0.1/x'",
