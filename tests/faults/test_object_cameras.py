@@ -76,10 +76,18 @@ def workers(daemon: RunningDaemon) -> dict[str, int | None]:
 
 
 def rate_of(daemon: RunningDaemon, seconds: float) -> float:
-    """Frames a second of the whole-frame camera that are scored."""
-    before, start = daemon.camera("one")["scored"], time.monotonic()
+    """Frames of the whole-frame camera scored a second, from one renewal of the status to another."""
+    start, before = renewed(daemon)
     time.sleep(seconds)
-    return float((daemon.camera("one")["scored"] - before) / (time.monotonic() - start))
+    end, after = renewed(daemon)
+    return (after - before) / (end - start)
+
+
+def renewed(daemon: RunningDaemon) -> tuple[float, int]:
+    """When the count of scored frames changes, and to what."""
+    before = daemon.camera("one")["scored"]
+    wait_for(lambda: daemon.camera("one")["scored"] != before, 5, "more frames scored")
+    return time.monotonic(), int(daemon.camera("one")["scored"])
 
 
 def test_a_lost_object_camera_comes_back_and_the_other_goes_on(
