@@ -20,6 +20,7 @@ from sspcab_edge.errors import PictureError, SourceError  # noqa: E402
 from sspcab_edge.protocols import Frame  # noqa: E402
 from sspcab_runtime.sources import open_source  # noqa: E402
 from sspcab_runtime.sources.access_units import FrameCounter, is_unused  # noqa: E402
+from sspcab_runtime.sources.decoding import decode_frames  # noqa: E402
 from sspcab_runtime.sources.film import Film  # noqa: E402
 from sspcab_runtime.sources.libav import LibavStream  # noqa: E402
 from sspcab_runtime.sources.streams import StreamOptions  # noqa: E402
@@ -281,3 +282,41 @@ def test_videos_beside_each_other(tmp_path: Path) -> None:
             container.mux(stream.encode())
     with pytest.raises(SourceError, match="2 video streams, and only the first was read, 4 frames"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("x.mov", "qtrle", "rgb24"),
+        ("x.avi", "mjpeg", "yuvj420p"),
+        ("x.avi", "rawvideo", "yuv420p"),
+        ("x.avi", "msmpeg4", "yuv420p"),
+        ("x.mov", "prores", "yuv422p10le"),
+        ("x.mov", "cinepak", "rgb24"),
+        ("x.webm", "libvpx-vp9", "yuv420p"),
+        ("x.mkv", "libsvtav1", "yuv420p"),
+        ("x.mpg", "mpeg1video", "yuv420p"),
+        ("x.mp4", "libx265", "yuv420p"),
+    ],
+)
+def test_no_whole_film_is_called_damaged(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
+    """Decoders differ in what they say of key frames; one of QuickTime's says nothing."""
+    path = tmp_path / name
+    try:
+        with av.open(str(path), "w") as container:
+            stream: Any = container.add_stream(codec, rate=25)
+            stream.height, stream.width = SIZE
+            stream.pix_fmt = pixels
+            for shown in walk(12, size=SIZE):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+            container.mux(stream.encode())
+    except (av.error.FFmpegError, ValueError) as error:
+        pytest.skip(f"FFmpeg encodes no {codec} here: {error}")
+    with closing(Film(av, path)) as film:
+        frames = list(film.frames())
+    assert len(frames) == 12
+    assert None not in frames
+    with av.open(str(path)) as container:
+        frames = list(decode_frames(av, container, container.streams.video[0]))
+    assert len(frames) == 12
+    assert None not in frames

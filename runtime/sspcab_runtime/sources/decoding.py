@@ -40,11 +40,13 @@ class _Packet:
         number: In the order of decoding.
         pts: When it is shown, in the stream's time base.
         unused: No other frame is made from it.
+        key: The container calls it a key frame.
     """
 
     number: int
     pts: int | None
     unused: bool
+    key: bool = False
 
 
 @dataclass(slots=True)
@@ -152,6 +154,7 @@ class _Decoding:
         self._held: deque[tuple[Any, _Packet]] = deque()
         self._suspected: set[int] = set()
         self._number = 0
+        self._keys_told = False
         self._units, self._next_units = iter(units), deque[Unit]()
         self._counter = FrameCounter()
         self._told = bool(self._look_ahead(1))
@@ -163,8 +166,7 @@ class _Decoding:
                 yield None
             if packet.size:
                 yield from self._push(packet)
-        for frame in self._context.decode(None):
-            self._hold(frame)
+        self._drain()
         yield from self._release(ended=True)
         yield from self._lost(self._number)
 
@@ -172,10 +174,11 @@ class _Decoding:
         number = self._number
         self._number += 1
         data = bytes(packet) if self._late else b""
-        one = self._packets[number] = _Packet(number, packet.pts, is_unused(self._codec, data))
+        one = self._packets[number] = _Packet(
+            number, packet.pts, is_unused(self._codec, data), packet.is_keyframe
+        )
         if packet.is_keyframe and self._history.damaged:
-            for frame in self._context.decode(None):
-                self._hold(frame)
+            self._drain()
             self._renew()
         follows = self._codec == "h264" and self._counter.follows(data)
         if self._told:
@@ -198,6 +201,15 @@ class _Decoding:
         for frame in frames:
             self._hold(frame)
         yield from self._release()
+
+    def _drain(self) -> None:
+        """Take what the decoder still has."""
+        try:
+            frames = self._context.decode(None)
+        except self._av.error.InvalidDataError:  # what it lacked for them counts as lost
+            frames = []
+        for frame in frames:
+            self._hold(frame)
 
     def _renew(self) -> None:
         """Decode with a decoder that has seen no damage: some of it outlives what it forgets by itself."""
@@ -251,8 +263,11 @@ class _Decoding:
         if one is None:
             one = _Packet(self._number - 1, frame.pts, False)
         self._packets.pop(one.number, None)
+        self._keys_told |= frame.key_frame  # some decoders, as QuickTime Animation's, never do
         if frame.key_frame:
             self._history.begin(_Group(one.number, frame.pts, int(frame.pict_type) == _INTRA))
+        elif one.key and not self._keys_told:
+            self._history.begin(_Group(one.number, frame.pts, True))
         if frame.is_corrupt and not one.unused:
             self._history.damage(one.number)
         self._held.append((frame, one))
