@@ -35,14 +35,14 @@ def transport_stream(
     return file.getvalue()
 
 
-def lose(data: bytes, share: float, seed: int) -> bytes:
-    """Without that share of the packets of video, but for the first ones."""
+def lose(data: bytes, share: float, seed: int, spared: int = 60) -> bytes:
+    """Without that share of the packets of video, but for so many of the first ones."""
     rng = random.Random(seed)
     kept = []
     for place in range(0, len(data), PACKET):
         packet = data[place : place + PACKET]
         video = (packet[1] & 0x1F) << 8 | packet[2] == VIDEO
-        if not (video and place > 60 * PACKET and rng.random() < share):
+        if not (video and place >= spared * PACKET and rng.random() < share):
             kept.append(packet)
     return b"".join(kept)
 

@@ -15,11 +15,12 @@ _SLICES: Final = frozenset({1, 2, 5})
 _IDR, _SPS = 5, 7
 _HIGH: Final = frozenset({44, 83, 86, 100, 110, 118, 122, 128, 138, 139, 244})
 _HEAD: Final = 64
+_H265_SLICES: Final = 32
 _MPEG2_PICTURE, _MPEG4_PICTURE = 0x00, 0xB6
 
 
 def is_unused(codec: str, data: bytes) -> bool:
-    """Whether no other frame is made from a frame: that of H.264 says so, B frames of older codecs are.
+    """Whether no other frame is made from a frame: H.264 and H.265 say so, B frames of older codecs are.
 
     Args:
         codec: As FFmpeg names it; for those not known here, False.
@@ -28,6 +29,10 @@ def is_unused(codec: str, data: bytes) -> bool:
     if codec == "h264":
         used = [unit[0] >> 5 & 3 for unit in _units(data) if unit[0] & 31 in _SLICES]  # 7.3.1: nal_ref_idc
         return bool(used) and not any(used)
+    if codec == "hevc":  # ITU-T H.265, 7.4.2.2, of the lowest sub-layer: cameras write no other
+        heads = [(unit[0] >> 1 & 63, unit[1] & 7) for unit in _units(data) if len(unit) > 1]
+        slices = [(kind, layer) for kind, layer in heads if kind < _H265_SLICES]
+        return bool(slices) and all(kind < 16 and not kind % 2 and layer == 1 for kind, layer in slices)
     if codec in ("mpeg1video", "mpeg2video"):
         kinds = [unit[2] >> 3 & 7 for unit in _units(data) if len(unit) > 2 and unit[0] == _MPEG2_PICTURE]
         return bool(kinds) and all(kind == 3 for kind in kinds)  # ISO/IEC 13818-2, 6.3.9

@@ -182,7 +182,8 @@ class _Decoding:
             self._renew()
         follows = self._codec == "h264" and self._counter.follows(data)
         if self._told:
-            self._look_up(one, packet.pts, follows)
+            if self._look_up(one, packet.pts, follows) and self._until_damage:
+                yield None
         elif packet.is_corrupt:
             self._suspect(number)
         if self._until_damage:
@@ -229,22 +230,26 @@ class _Decoding:
             self._next_units.append(unit)
         return self._next_units
 
-    def _look_up(self, one: _Packet, pts: int | None, follows: bool) -> None:
-        """What is missing of a packet, and between it and the one before."""
-        if pts is None:
-            return
-        if all(unit.pts != pts % CLOCK for unit in self._look_ahead(_MOST_MISSING)):
-            return
-        skipped = []
-        while (unit := self._next_units.popleft()).pts != pts % CLOCK:
-            skipped.append(unit)
-        lost = unit.after_loss or any(before.holed or before.after_loss for before in skipped)
+    def _look_up(self, one: _Packet, pts: int | None, follows: bool) -> bool:
+        """What is missing of a packet, and between it and the one before; whether anything is."""
+        if pts is None:  # the packet that would say when it is shown may be missing
+            following = self._look_ahead(1)
+            holed, lost = not following or following[0].after_loss, False
+        elif all(unit.pts != pts % CLOCK for unit in self._look_ahead(_MOST_MISSING)):
+            return False
+        else:
+            skipped = []
+            while (unit := self._next_units.popleft()).pts != pts % CLOCK:
+                skipped.append(unit)
+            lost = unit.after_loss or any(before.holed or before.after_loss for before in skipped)
+            holed = unit.holed
         if lost and not follows:
             self._history.damage(one.number - 1)
-        if unit.holed:
+        if holed:
             self._suspected.add(one.number)
             if not one.unused:
                 self._history.damage(one.number)
+        return holed or lost
 
     def _suspect(self, number: int) -> None:
         """The container lost something at a packet."""

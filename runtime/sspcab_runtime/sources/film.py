@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from sspcab_edge.errors import SourceError
 from sspcab_edge.printable import printable
 from sspcab_runtime.sources.decoding import decode_frames
-from sspcab_runtime.sources.transport_stream import read_units
+from sspcab_runtime.sources.transport_stream import Unit, read_units
 
 __all__ = ["Film"]
 
@@ -108,7 +108,8 @@ class Film:
         with self._errors("is damaged"):
             self._stream.thread_type = "AUTO"
             given = 0
-            for frame in decode_frames(self._av, self._container, self._stream, until_damage=True):
+            frames = decode_frames(self._av, self._container, self._stream, self._units(), until_damage=True)
+            for frame in frames:
                 if frame is None:
                     break
                 given += 1
@@ -118,12 +119,13 @@ class Film:
             self._container.close()
             self._open()
             self._stream.codec_context.thread_count = 1  # with several, H.264 does not tell of patches
-            units = read_units(self._path, self._stream.id) if self._is_transport_stream() else ()
-            frames = decode_frames(self._av, self._container, self._stream, units)
+            frames = decode_frames(self._av, self._container, self._stream, self._units())
             yield from islice(frames, given, None)
 
-    def _is_transport_stream(self) -> bool:
-        return str(self._container.format.name) == "mpegts"
+    def _units(self) -> Iterable[Unit]:
+        """What the file tells of missing packets, where it is of a kind that does."""
+        transported = str(self._container.format.name) == "mpegts"
+        return read_units(self._path, self._stream.id) if transported else ()
 
     def _check(self, width: int, height: int) -> None:
         if self._max_pixels is not None and width * height > self._max_pixels:
