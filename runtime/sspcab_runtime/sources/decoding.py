@@ -21,6 +21,9 @@ __all__ = ["MOST_HELD", "decode_frames"]
 _REPORTING: Final = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4", "h263"})
 """Their decoders say so where a part of a frame was missing."""
 
+_STRICT: Final = frozenset({"hevc"})
+"""Their decoders give no frame that is made from one that is missing."""
+
 _LATE: Final = frozenset({"mpegts", "mpeg"})
 """Frames are put together from packets here: one is given when the next begins, and what the demuxer says of
 a packet stands with the frame before it."""
@@ -180,7 +183,7 @@ class _Decoding:
         if packet.is_keyframe and self._history.damaged:
             self._drain()
             self._renew()
-        follows = self._codec == "h264" and self._counter.follows(data)
+        follows = self._codec in _STRICT or (self._codec == "h264" and self._counter.follows(data))
         if self._told:
             if self._look_up(one, packet.pts, follows) and self._until_damage:
                 yield None
@@ -295,5 +298,6 @@ class _Decoding:
         for number in [number for number in self._packets if number < before]:
             one = self._packets.pop(number)
             self._by_pts.pop(one.pts, None)
-            if not self._until_damage and self._history.reaches(number, one.pts):
+            expected = self._codec in _STRICT or self._history.reaches(number, one.pts)
+            if expected and not self._until_damage:
                 yield None
