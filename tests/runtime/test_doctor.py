@@ -160,7 +160,7 @@ def test_what_is_missing_comes_with_its_command(monkeypatch: pytest.MonkeyPatch)
     assert (engine.runs, engine.error) == (False, "not installed")
     text = doctor.format_report(report)
     assert "not installed: pip install 'openvino>=2025.0'" in text
-    assert "videos: pip install 'av>=17'" in text
+    assert "videos: pip install 'av>=17.1'" in text
     assert "no backend runs here" in text
 
 

@@ -448,7 +448,7 @@ def test_a_videos_rotation_is_applied(film: Callable[..., Path]) -> None:
 def test_without_av_a_video_asks_for_it(film: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = film("x.mkv", COLOURS)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingPackageError, match=r"av is not installed, .*pip install 'av>=17'"):
+    with pytest.raises(MissingPackageError, match=r"av is not installed, .*pip install 'av>=17.1'"):
         open_source(str(path))
 
 
